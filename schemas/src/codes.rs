@@ -1,0 +1,1 @@
+//! Stable codes of everything that Zegel refuses or reports.
