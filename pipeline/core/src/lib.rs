@@ -11,6 +11,8 @@ pub mod clock;
 pub mod keys;
 pub mod names;
 pub mod objects;
+pub mod replies;
+pub mod sealing;
 pub mod slot;
 pub mod store;
 pub mod worker;
