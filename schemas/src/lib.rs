@@ -13,7 +13,9 @@ pub mod codes;
 pub mod envelope;
 pub mod ids;
 pub mod messages;
+mod text;
 
 pub use address::MailboxAddress;
 pub use basic::{Key, MessageId, Millis, Sha256, TraceParent};
 pub use envelope::{Envelope, Payload};
+pub use ids::{Cbe, Ehp, IdError, Nihii, Ssin};
