@@ -9,18 +9,25 @@
 pub mod broker;
 pub mod clock;
 pub mod keys;
+pub mod memory;
+pub mod metrics;
 pub mod names;
 pub mod objects;
 pub mod replies;
+pub mod rows;
+pub mod runner;
 pub mod sealing;
 pub mod slot;
 pub mod store;
+pub mod testing;
 pub mod worker;
 
 pub use broker::{Batch, BatchLimits, Broker, BrokerError, Delivery, Outgoing, Settlement, Subscription};
 pub use clock::Clock;
 pub use keys::{Keys, KeysError, Sealed};
+pub use metrics::Metrics;
 pub use objects::{Objects, ObjectsError};
+pub use runner::{Ports, Runner, RunnerConfig};
 pub use slot::{OwnerId, Slot, Space};
 pub use store::{Read, Rows, Step, Store, StoreError, Write};
 pub use worker::{Context, Decision, Effects, Failure, Interrupt, Message, View, Worker};

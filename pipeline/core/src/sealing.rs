@@ -64,13 +64,7 @@ pub fn seal_value(keys: &dyn Keys, space: Space, owner: Key, sub: &[u8], plain: 
 ///
 /// # Errors
 /// See [`KeysError`].
-pub fn open_value(
-    keys: &dyn Keys,
-    space: Space,
-    owner: Key,
-    sub: &[u8],
-    value: &Sealed,
-) -> Result<Vec<u8>, KeysError> {
+pub fn open_value(keys: &dyn Keys, space: Space, owner: Key, sub: &[u8], value: &Sealed) -> Result<Vec<u8>, KeysError> {
     keys.open(&value_context(space, owner, sub), value)
 }
 

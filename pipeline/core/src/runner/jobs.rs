@@ -1,0 +1,86 @@
+//! Heavy work outside a step: started after the commit that recorded it, on a blocking thread, by the slot's owner.
+//!
+//! A job's message stays parked until the job has ended; a crash starts the job again, so a job writes nothing but
+//! objects that nothing refers to yet. Each start is recorded before it happens, so a job that kills the process is
+//! found.
+
+use super::{Ports, Shared};
+use crate::clock::Clock;
+use crate::keys::Keys;
+use crate::objects::Objects;
+use crate::store::Read;
+use crate::worker::{JobError, JobIo, Worker};
+use bytes::Bytes;
+use schemas::Key;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, watch};
+
+/// What came of a job.
+pub(crate) struct Ended {
+    pub number: u64,
+    pub key: Key,
+    pub result: Result<Bytes, JobError>,
+}
+
+struct Io {
+    ports: Ports,
+    runtime: Handle,
+    stop: watch::Receiver<bool>,
+}
+
+impl JobIo for Io {
+    fn objects(&self) -> &dyn Objects {
+        &*self.ports.objects
+    }
+
+    fn read(&self, read: Read) -> Result<Vec<(Bytes, Bytes)>, JobError> {
+        let rows = self
+            .runtime
+            .block_on(self.ports.store.read(vec![read.clone()]))
+            .map_err(|error| JobError { code: "ZGL-STORE-AWAY".to_owned(), retryable: error.is_retryable() })?;
+        let rows = rows.into_iter().next().unwrap_or_default();
+        super::engine::open_rows(&*self.ports.keys, &read, rows)
+            .map_err(|_| JobError { code: "ZGL-SEAL-OPEN".to_owned(), retryable: false })
+    }
+
+    fn keys(&self) -> &dyn Keys {
+        &*self.ports.keys
+    }
+
+    fn now(&self) -> schemas::Millis {
+        Clock::now(&*self.ports.clock)
+    }
+
+    fn stopping(&self) -> bool {
+        *self.stop.borrow()
+    }
+}
+
+/// Starts a job; its end arrives on `ended`. Waits for one of the process's permits first.
+pub(crate) fn start(
+    worker: Arc<dyn Worker>,
+    ports: Ports,
+    shared: Arc<Shared>,
+    stop: watch::Receiver<bool>,
+    (number, key, spec): (u64, Key, Vec<u8>),
+    ended: mpsc::Sender<Ended>,
+) {
+    tokio::spawn(async move {
+        let Ok(permit) = shared.jobs.clone().acquire_owned().await else { return };
+        let io = Io { ports: ports.clone(), runtime: Handle::current(), stop };
+        let stage = worker.group().name;
+        ports.metrics.jobs_running.with_label_values(&[stage]).inc();
+        let run = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            fail::fail_point!("runner::job-begins");
+            let result = catch_unwind(AssertUnwindSafe(|| worker.run_job(&spec, &io)));
+            fail::fail_point!("runner::job-ends");
+            result.unwrap_or_else(|_| Err(JobError { code: "ZGL-PANIC".to_owned(), retryable: true }))
+        });
+        let result = run.await.unwrap_or_else(|_| Err(JobError { code: "ZGL-PANIC".to_owned(), retryable: true }));
+        ports.metrics.jobs_running.with_label_values(&[stage]).dec();
+        let _slot_is_gone = ended.send(Ended { number, key, result: result.map(Bytes::from) }).await;
+    });
+}
