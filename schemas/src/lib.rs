@@ -12,10 +12,11 @@ pub mod basic;
 pub mod codes;
 pub mod envelope;
 pub mod ids;
+pub mod kinds;
 pub mod messages;
 mod text;
 
-pub use address::MailboxAddress;
+pub use address::{AddressError, MailboxAddress};
 pub use basic::{Key, MessageId, Millis, Sha256, TraceParent};
 pub use envelope::{Envelope, Payload};
 pub use ids::{Cbe, Ehp, IdError, Nihii, Ssin};
