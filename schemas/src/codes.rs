@@ -1,1 +1,155 @@
 //! Stable codes of everything that Zegel refuses or reports.
+//!
+//! A code never changes its meaning and is never reused; numbers are those of the eHealthBox where it has one. The table
+//! is printed in `schemas/README.md`, and a test keeps both equal. Texts name rules, never values.
+//! Invariants (tested): codes are unique; a refusal has an HTTP status of 400 and above.
+
+/// What a code stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CodeKind {
+    /// The input was refused and nothing changed; the sender can do something about it.
+    Refused,
+    /// The platform could not do it; an operator can do something about it.
+    Failed,
+    /// It was done, and there is something to know.
+    Warning,
+}
+
+impl CodeKind {
+    /// `refused`, `failed` or `warning`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            CodeKind::Refused => "refused",
+            CodeKind::Failed => "failed",
+            CodeKind::Warning => "warning",
+        }
+    }
+}
+
+/// One stable code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Code {
+    /// The code itself: a number of the eHealthBox, or `ZGL-…`.
+    pub code: &'static str,
+    /// What it stands for.
+    pub kind: CodeKind,
+    /// The status that it has in an HTTP answer.
+    pub http_status: u16,
+    /// One line that says what happened.
+    pub summary: &'static str,
+    /// One sentence that says what to do.
+    pub help: &'static str,
+}
+
+/// Every code, in the order of the documentation.
+#[must_use]
+pub fn all() -> &'static [Code] {
+    CODES
+}
+
+/// The code with this name.
+#[must_use]
+pub fn find(code: &str) -> Option<&'static Code> {
+    CODES.iter().find(|entry| entry.code == code)
+}
+
+/// The table as Markdown, for the documentation.
+#[must_use]
+pub fn markdown() -> String {
+    let mut text = String::from("| code | kind | HTTP | what happened | what to do |\n| --- | --- | --- | --- | --- |\n");
+    for Code { code, kind, http_status, summary, help } in CODES {
+        text.push_str(&format!("| `{code}` | {} | {http_status} | {summary} | {help} |\n", kind.name()));
+    }
+    text
+}
+
+const fn refused(code: &'static str, http_status: u16, summary: &'static str, help: &'static str) -> Code {
+    Code { code, kind: CodeKind::Refused, http_status, summary, help }
+}
+
+const fn failed(code: &'static str, http_status: u16, summary: &'static str, help: &'static str) -> Code {
+    Code { code, kind: CodeKind::Failed, http_status, summary, help }
+}
+
+const fn warning(code: &'static str, http_status: u16, summary: &'static str, help: &'static str) -> Code {
+    Code { code, kind: CodeKind::Warning, http_status, summary, help }
+}
+
+#[rustfmt::skip] // one code a line is read as a table
+const CODES: &[Code] = &[
+    // The mailbox, with the numbers of eHealthBox v3.
+    refused("801", 413, "message is over 10 MiB", "send less, or send a batch to the TTP, which takes larger ones"),
+    refused("802", 422, "identifier of an address is invalid", "check the digits of the number"),
+    refused("803", 422, "quality of an address is invalid", "take a quality that goes with the type, or leave it out"),
+    refused("804", 422, "type of an address is invalid", "take SSIN, NIHII, CBE or EHP"),
+    refused("805", 422, "subtype of an address is invalid", "take a subtype that goes with the type"),
+    refused("810", 422, "box does not belong to the sender", "name a box of your own"),
+    refused("814", 403, "not authorised to publish to this quality", "send to another quality of the recipient"),
+    refused("816", 422, "digest does not match the content", "compute the SHA-256 over the bytes as they are sent"),
+    warning("826", 200, "a recipient is out of office", "decide whether to send to a substitute"),
+    // A submission on its way.
+    refused("ZGL-PUB-REUSED", 409, "publication id stands for other content", "choose a new publication id"),
+    refused("ZGL-BOX-UNKNOWN", 422, "recipient has no mailbox here", "check the address, or have the box opened"),
+    failed("ZGL-DEADLINE", 504, "no answer within 2 hours", "send again under a new publication id"),
+    failed("ZGL-STANDBY", 507, "recipient's box was still full at the deadline", "ask the recipient to make room, then send again"),
+    // Processing.
+    failed("ZGL-PANIC", 500, "worker panicked", "report the fault; replay the dead letter after the repair"),
+    failed("ZGL-POISON", 500, "message ended the process several times", "report the fault; replay the dead letter after the repair"),
+    failed("ZGL-ATTEMPTS", 500, "all attempts are used up", "see the last error of the dead letter, then replay it"),
+    failed("ZGL-READS", 500, "worker asked for more reads than a step may have", "report the fault"),
+    failed("ZGL-MSG-TYPE", 500, "message has a type that its stage does not know", "upgrade the stage, then replay the dead letter"),
+    failed("ZGL-MSG-PAYLOAD", 500, "message does not follow its schema", "upgrade the stage, then replay the dead letter"),
+    failed("ZGL-MSG-ENCODE", 500, "message that was produced could not be written", "report the fault"),
+    failed("ZGL-STATE-READ", 500, "stored state does not follow its schema", "run zegel check"),
+    failed("ZGL-STATE-WRITE", 500, "state could not be written as JSON", "report the fault"),
+    failed("ZGL-JOB-UNKNOWN", 500, "no executor knows this job", "upgrade the stage, then replay the dead letter"),
+    // The TTP.
+    refused("ZGL-TTP-PROJECT", 422, "project is unknown", "check the project's name"),
+    refused("ZGL-TTP-EXPIRED", 422, "project has expired", "have the agreement renewed"),
+    refused("ZGL-TTP-EARLY", 422, "project is not valid yet", "send from its first day on"),
+    refused("ZGL-TTP-SENDER", 403, "sender does not belong to the project", "have the sender added to the agreement"),
+    refused("ZGL-TTP-FORMAT", 422, "format of the batch is unknown", "send CSV or NDJSON with its media type"),
+    refused("ZGL-TTP-SIZE", 413, "batch is over the limit", "send it in several parts"),
+    refused("ZGL-TTP-EMPTY", 422, "batch has no rows", "send at least one row"),
+    refused("ZGL-TTP-COLUMNS", 422, "columns are not those of the project", "send the columns that the project lists"),
+    refused("ZGL-TTP-MISSING", 422, "column of the project is missing", "add the column that is named"),
+    refused("ZGL-TTP-UNLISTED", 422, "column is not listed in the project", "leave the column out, or have it added to the agreement"),
+    refused("ZGL-TTP-ROWS", 422, "batch has bad rows", "correct the rows that are listed and send the batch again"),
+    refused("ZGL-ROW-REQUIRED", 422, "required value is empty", "fill the field"),
+    refused("ZGL-ROW-SSIN", 422, "national number is invalid", "check the digits of the number"),
+    refused("ZGL-ROW-DATE", 422, "date is invalid", "write YYYY-MM-DD"),
+    refused("ZGL-ROW-POSTCODE", 422, "postcode is invalid", "write the four digits"),
+    refused("ZGL-ROW-LENGTH", 422, "value or row is too long", "shorten it"),
+    refused("ZGL-ROW-FIELDS", 422, "row has another number of fields than the header", "check quotes and separators"),
+    refused("ZGL-ROW-UTF8", 422, "row is not UTF-8", "save the batch as UTF-8"),
+    refused("ZGL-ROW-JSON", 422, "row is not a JSON object", "write one JSON object a line"),
+    // Time stamps.
+    refused("ZGL-TS-CONFLICT", 409, "reference stands for another hash", "give the prescription a new reference"),
+    refused("ZGL-TS-REF", 422, "reference is 0", "number prescriptions from 1 on"),
+    refused("ZGL-TS-ENROL", 409, "hospital is not enrolled", "enrol the hospital first"),
+    refused("ZGL-TS-HOSPITAL", 422, "address is not a hospital's", "use an address of type NIHII-HOSPITAL"),
+    // The front.
+    refused("ZGL-AUTH-TOKEN", 401, "known bearer token is needed", "send the header Authorization: Bearer <token>"),
+    refused("ZGL-AUTH-ROLE", 403, "token does not give this right", "use a token that has the right"),
+    refused("ZGL-NOT-FOUND", 404, "no such thing", "check the name or id"),
+    refused("ZGL-IN-FIELD", 422, "field breaks its rule", "see the field and the rule that are named"),
+    refused("ZGL-HTTP-ROUTE", 404, "no such resource", "see the OpenAPI document"),
+    refused("ZGL-HTTP-METHOD", 405, "method is not allowed here", "see the OpenAPI document"),
+    refused("ZGL-HTTP-BODY", 400, "body could not be read", "send the JSON that the OpenAPI document describes"),
+    refused("ZGL-HTTP-SIZE", 413, "request is too large", "send less in one request"),
+    refused("ZGL-HTTP-ENCODING", 415, "content codings are not taken", "send the body without Content-Encoding"),
+    refused("ZGL-HTTP-SLOW", 408, "request came too slowly", "send at least 64 KiB a second"),
+    refused("ZGL-HTTP-BUSY", 503, "too many requests in flight", "try again after the given time"),
+    refused("ZGL-CHANNEL-FULL", 429, "channel is above its high-water mark", "try again after the given time"),
+    // What the platform stands on.
+    failed("ZGL-BROKER-AWAY", 503, "broker is not available", "try again; nothing was accepted"),
+    failed("ZGL-STORE-AWAY", 503, "store is not available", "try again; nothing was changed"),
+    failed("ZGL-STORE-FULL", 507, "store is full", "make room on the disk"),
+    failed("ZGL-STORE-DAMAGED", 500, "store is damaged", "run zegel check, and restore what it names"),
+    failed("ZGL-OBJECTS-AWAY", 503, "object store is not available", "try again; nothing was kept"),
+    failed("ZGL-OBJECT-MISSING", 500, "object is missing from the object store", "run zegel check, and restore what it names"),
+    failed("ZGL-SEAL", 500, "stored value fails authentication", "run zegel check; the value or the key is not what it was"),
+    failed("ZGL-SEAL-OPEN", 500, "sealed message could not be opened", "run zegel check; the value or the key is not what it was"),
+    failed("ZGL-INTERNAL", 500, "request could not be handled", "report the fault"),
+];

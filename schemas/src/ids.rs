@@ -230,9 +230,9 @@ impl Cbe {
     /// # Errors
     /// [`IdError`]: length, digits, first digit or check digits.
     pub fn parse(text: &str) -> Result<Self, IdError> {
-        let number = ten_digits(text, Self::KIND)?;
-        Self::check_first_digit(number / 100)?;
-        Ok(Self(number))
+        // The first digit before the check digits: it says more to whoever mistook another number for this kind.
+        Self::check_first_digit(digits::<10>(text, Self::KIND)? / 100)?;
+        ten_digits(text, Self::KIND).map(Self)
     }
 
     /// Makes a valid number from its first eight digits, for examples and tests.
