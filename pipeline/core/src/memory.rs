@@ -386,12 +386,7 @@ impl Store for Memory {
         if let (Some(channel), Some(message)) = (channel, again) {
             state.append(channel, message);
         }
-        for ((at, _), parked) in &mut state.parked {
-            let waits_for_job = parked.job.as_ref().is_some_and(|job| job.result.is_none());
-            if *at == slot && parked.key == letter.key && parked.due == Millis::NEVER && !waits_for_job {
-                parked.due = Millis(0);
-            }
-        }
+        state.parked.remove(&(letter.slot, letter.number));
         drop(state);
         self.shared.arrived.notify_waiters();
         Ok(true)

@@ -333,7 +333,8 @@ pub trait Store: Send + Sync + 'static {
     async fn dead(&self, filter: DeadFilter) -> Result<Vec<DeadLetter>, StoreError>;
 
     /// Takes a dead letter away and, when `again` is given, produces that message in the same commit. False when it was
-    /// not there (any more), so a replay happens once. Messages of its key that were held are woken.
+    /// not there (any more), so a replay happens once. The parked row of the same slot and number, by which a dead message
+    /// holds its key, goes with it: what waits behind it goes on when the owner looks at its parked heads again.
     async fn resolve_dead(&self, slot: Slot, number: u64, again: Option<Outgoing>) -> Result<bool, StoreError>;
 
     /// One line per slot that exists.

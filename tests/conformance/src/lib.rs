@@ -1,1 +1,7 @@
-//! (header)
+//! What every backend must do, as suites that take a backend: for a broker, for a store, and for the runner over both.
+//!
+//! A backend passes when every scenario passes; a scenario panics with a sentence that says what is broken.
+
+#![forbid(unsafe_code)]
+
+pub mod runner;

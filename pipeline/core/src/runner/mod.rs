@@ -67,6 +67,8 @@ pub struct RunnerConfig {
     pub stage_concurrency: usize,
     /// How many jobs may run at the same time in the process: each fills a core.
     pub jobs: usize,
+    /// The longest an idle slot sleeps before it looks at the clock again.
+    pub tick_ms: i64,
     /// How often a suspect message may kill the process before it is given up.
     pub crash_attempts: u32,
 }
@@ -81,6 +83,7 @@ impl Default for RunnerConfig {
             parked_bytes_max: 64 << 20,
             stage_concurrency: 8,
             jobs: 2,
+            tick_ms: 1_000,
             crash_attempts: 3,
         }
     }

@@ -59,7 +59,13 @@ impl Parking {
             if room == 0 {
                 break;
             }
-            ready.extend(queue.values().take_while(|head| head.due <= now).take(room).copied());
+            let runnable = queue.values().take_while(|head| head.due <= now).take(room);
+            for head in runnable {
+                ready.push(*head);
+                if head.job_pending {
+                    break; // nothing follows a job that has not ended
+                }
+            }
         }
         ready.sort_unstable_by_key(|head| head.number);
         ready

@@ -19,8 +19,6 @@ use tokio::sync::{Semaphore, mpsc, watch};
 const RECLAIM: Duration = Duration::from_millis(500);
 /// A commit that found the disk full is repeated after so long.
 const FULL_RETRY: Duration = Duration::from_millis(500);
-/// The longest sleep: timers set by a replay or another process are seen at least this often.
-const SLEEP_MAX_MS: i64 = 1_000;
 /// Timers fired in one step.
 const TIMERS_PER_STEP: usize = 256;
 /// Parked heads loaded per page when a slot is claimed.
@@ -190,7 +188,7 @@ impl SlotLoop {
     async fn next_event(&self, owned: &mut Owned) -> Event {
         let now = self.ports.clock.now();
         let wake = [owned.parking.next_due(), owned.next_timer, Some(owned.renew_at)].into_iter().flatten().min();
-        let sleep_ms = wake.map_or(SLEEP_MAX_MS, |wake| wake.since(now)).clamp(0, SLEEP_MAX_MS);
+        let sleep_ms = wake.map_or(i64::MAX, |wake| wake.since(now)).clamp(0, self.config.tick_ms.max(1));
         let sleep = Duration::from_millis(u64::try_from(sleep_ms).unwrap_or(0));
         let room = owned.parking.count() < self.config.parked_max
             && owned.parking.bytes() < self.config.parked_bytes_max
