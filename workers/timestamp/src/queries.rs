@@ -1,0 +1,109 @@
+//! Typed reads of the time-stamp stage's rows, for edges and reports.
+//!
+//! A [`Query`] pairs a [`Read`] with what its opened rows mean, so it serves every reader: the gateway and the checks
+//! read through the store and open the rows with the keys, a job reads through its `JobIo`.
+//! Failure behaviour: [`RowError`] when a row is not what this program writes.
+
+use crate::rows::{self, ArchivedBag, Bucket, Head, OpenBag, RowError, Taken};
+use bytes::Bytes;
+use schemas::{Key, MessageId};
+use serde::de::DeserializeOwned;
+use zegel_core::Read;
+use zegel_core::slot::{Space, spaces};
+
+/// Rows in the clear: (sub, value).
+pub type PlainRows = Vec<(Bytes, Bytes)>;
+
+/// Most bags that one listing returns.
+pub const BAGS_MAX: usize = 100;
+
+/// A read, and what its rows mean.
+pub struct Query<T> {
+    /// What is to be read.
+    pub read: Read,
+    parse: Box<dyn Fn(PlainRows) -> Result<T, RowError> + Send + Sync>,
+}
+
+impl<T> Query<T> {
+    /// What the opened rows mean.
+    ///
+    /// # Errors
+    /// [`RowError`] when a row has another format.
+    pub fn answer(&self, rows: PlainRows) -> Result<T, RowError> {
+        (self.parse)(rows)
+    }
+}
+
+/// The hospital's open bag; none when it is not enrolled.
+#[must_use]
+pub fn open_bag(hospital: Key) -> Query<Option<OpenBag>> {
+    json_row(spaces::BAGS, hospital, Bytes::new(), "open bag")
+}
+
+/// What was answered for a reference; none when it was not taken.
+#[must_use]
+pub fn entry(hospital: Key, reference: u64) -> Query<Option<Taken>> {
+    let read = one(spaces::REFERENCES, hospital, Bucket::sub(reference));
+    let parse = move |rows: PlainRows| match rows.first() {
+        None => Ok(None),
+        Some((_, row)) => Bucket::read(row).map(|bucket| bucket.find(reference)),
+    };
+    Query { read, parse: Box::new(parse) }
+}
+
+/// Archived bags from a sequence on, in order; at most `limit` and at most [`BAGS_MAX`].
+#[must_use]
+pub fn bags(hospital: Key, from: u64, limit: usize) -> Query<Vec<ArchivedBag>> {
+    let read = Read::Range {
+        space: spaces::ARCHIVE,
+        owner: hospital,
+        from: rows::bag_sub(from),
+        to: Some(Bytes::from_static(b"c")),
+        limit: limit.min(BAGS_MAX),
+        reverse: false,
+    };
+    let parse = |rows: PlainRows| rows.iter().map(|(_, row)| json("archived bag", row)).collect();
+    Query { read, parse: Box::new(parse) }
+}
+
+/// One archived bag.
+#[must_use]
+pub fn bag(hospital: Key, sequence: u64) -> Query<Option<ArchivedBag>> {
+    json_row(spaces::ARCHIVE, hospital, rows::bag_sub(sequence), "archived bag")
+}
+
+/// A bag's RFC 3161 time-stamp response, DER.
+#[must_use]
+pub fn token(hospital: Key, sequence: u64) -> Query<Option<Bytes>> {
+    bytes_row(spaces::ARCHIVE, hospital, rows::token_sub(sequence))
+}
+
+/// The end of the hospital's chain; none before its first bag is archived.
+#[must_use]
+pub fn head(hospital: Key) -> Query<Option<Head>> {
+    json_row(spaces::ARCHIVE, hospital, rows::head_sub(), "chain head")
+}
+
+/// The bytes of a stored XML (`Content::Stored`); a larger one is an object.
+#[must_use]
+pub fn stored_xml(id: MessageId) -> Query<Option<Bytes>> {
+    bytes_row(spaces::PAYLOADS, Key(id.0), Bytes::new())
+}
+
+fn one(space: Space, owner: Key, sub: Bytes) -> Read {
+    Read::One { space, owner, sub }
+}
+
+fn bytes_row(space: Space, owner: Key, sub: Bytes) -> Query<Option<Bytes>> {
+    let parse = |rows: PlainRows| Ok(rows.into_iter().next().map(|(_, row)| row));
+    Query { read: one(space, owner, sub), parse: Box::new(parse) }
+}
+
+fn json_row<T: DeserializeOwned>(space: Space, owner: Key, sub: Bytes, kind: &'static str) -> Query<Option<T>> {
+    let parse = move |rows: PlainRows| rows.first().map(|(_, row)| json(kind, row)).transpose();
+    Query { read: one(space, owner, sub), parse: Box::new(parse) }
+}
+
+fn json<T: DeserializeOwned>(kind: &'static str, row: &[u8]) -> Result<T, RowError> {
+    serde_json::from_slice(row).map_err(|_| RowError(kind))
+}

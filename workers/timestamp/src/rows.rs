@@ -1,0 +1,325 @@
+//! The rows that the time-stamp stage keeps, and the binary record of an entry.
+//!
+//! | space | owner | sub | value |
+//! | --- | --- | --- | --- |
+//! | bags | hospital | empty | [`OpenBag`], JSON |
+//! | entries | hospital | bag sequence (u64) + chunk (u32) | records of 40 bytes, as they came |
+//! | references | hospital | reference / 16 (u64) | [`Bucket`]: up to 16 neighbouring references |
+//! | archive | hospital | `b` + sequence (u64) | [`ArchivedBag`], JSON |
+//! | archive | hospital | `t` + sequence (u64) | the RFC 3161 response, DER |
+//! | archive | hospital | `h` | [`Head`], JSON |
+//! | payloads | the payload's id | empty | the XML's bytes (at most 64 KiB) |
+//!
+//! Numbers are big-endian, so rows lie in the order of their sequence. A record is `ref` (u64) and the digest.
+//! References are kept in buckets because hospitals number their prescriptions one after the other: a request of a
+//! hundred entries then reads and writes seven rows instead of a hundred, and in the worst case (numbers without any
+//! order) an entry rewrites 800 bytes.
+//! Failure behaviour: [`RowError`] names the kind of row, never what is in it.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use schemas::messages::{Content, Entry};
+use schemas::{MailboxAddress, Millis, Sha256};
+use serde::{Deserialize, Serialize};
+
+/// Length of a record: the reference and the digest.
+pub const RECORD: usize = 40;
+/// Most entries in one request: 40,000 bytes, which fit an envelope's attachment.
+pub const REQUEST_MAX: usize = 1_000;
+/// The largest reference: the bag's XML says `xs:long`, so the upper half of u64 does not exist there.
+pub const REFERENCE_MAX: u64 = i64::MAX as u64;
+/// References in a bucket, as a power of two (see the module's header for the choice).
+const BUCKET_BITS: u32 = 4;
+/// Format of a bucket.
+const BUCKET_VERSION: u8 = 1;
+/// One reference in a bucket: its low bits, digest, accepted time, earliest bag.
+const BUCKET_RECORD: usize = 1 + 32 + 8 + 8;
+
+/// Why a row could not be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{0} row has an unknown format")]
+pub struct RowError(pub &'static str);
+
+/// A hospital's open bag: the one row that intake changes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenBag {
+    /// Format, 1.
+    pub v: u8,
+    /// Which hospital.
+    pub hospital: MailboxAddress,
+    /// When the first window began.
+    pub enrolled: Millis,
+    /// The open bag's sequence: 1, 2, 3 …
+    pub sequence: u64,
+    /// Start of its window, inclusive: the end of the bag before it.
+    pub start: Millis,
+    /// End of its window, exclusive; moves on while the bag is empty.
+    pub end: Millis,
+    /// Entries so far.
+    pub count: u64,
+    /// Chunk rows so far.
+    pub chunks: u32,
+    /// The latest accepted time; a clock that steps back does not go below it.
+    pub last_accepted: Millis,
+}
+
+/// What a hospital learns about its enrolment, also as the reply to `Enrol`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Enrolled {
+    /// The open bag's sequence.
+    pub sequence: u64,
+    /// When the first window began.
+    pub since: Millis,
+    /// When the open window ends.
+    pub window_end: Millis,
+}
+
+impl From<&OpenBag> for Enrolled {
+    fn from(bag: &OpenBag) -> Enrolled {
+        Enrolled { sequence: bag.sequence, since: bag.enrolled, window_end: bag.end }
+    }
+}
+
+/// A bag that was bound, chained, stamped and archived.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArchivedBag {
+    /// Format, 1.
+    pub v: u8,
+    /// 1, 2, 3 …
+    pub sequence: u64,
+    /// Start of its window, inclusive.
+    pub start: Millis,
+    /// End of its window, exclusive.
+    pub end: Millis,
+    /// How many entries, entry 0 not counted.
+    pub count: u64,
+    /// The bag's header, deterministic CBOR, base64.
+    #[serde(with = "base64_bytes")]
+    pub header: Vec<u8>,
+    /// SHA-256 of the header: entry 0's hash, and the link of the next bag.
+    pub header_hash: Sha256,
+    /// The header hash of the bag before; zeros in the first.
+    pub previous: Sha256,
+    /// The platform's own copy of the XML: `Stored` or `Object`.
+    pub xml: Content,
+    /// Length of the XML.
+    pub xml_size: u64,
+    /// SHA-256 of the XML's exact bytes: what the token binds.
+    pub imprint: Sha256,
+    /// Length of the time-stamp response (row `t`).
+    pub tsr_size: u64,
+    /// The token's time.
+    pub stamped: Millis,
+    /// Whether the token came more than a window after the bag's end: the authority was away.
+    pub late: bool,
+    /// Chunk rows of the bag that are still to be deleted.
+    pub chunks_left: u32,
+}
+
+/// The end of a hospital's chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Head {
+    /// Format, 1.
+    pub v: u8,
+    /// The last archived bag.
+    pub sequence: u64,
+    /// Its header hash.
+    pub header_hash: Sha256,
+    /// End of its window: where the next one begins.
+    pub end: Millis,
+    /// Its token's time; the next one is never earlier.
+    pub gen_time: Millis,
+}
+
+/// What was answered when a reference was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Taken {
+    /// The digest that it stands for.
+    pub hash: Sha256,
+    /// The accepted time.
+    pub accepted: Millis,
+    /// The earliest bag that the entry can be in.
+    pub earliest_bag: u64,
+}
+
+/// Neighbouring references that were taken, in the order of their numbers.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Bucket(BytesMut);
+
+impl Bucket {
+    /// The row's name for a reference.
+    #[must_use]
+    pub fn sub(reference: u64) -> Bytes {
+        Bytes::copy_from_slice(&(reference >> BUCKET_BITS).to_be_bytes())
+    }
+
+    /// Reads a row.
+    ///
+    /// # Errors
+    /// [`RowError`] when it is not a bucket.
+    pub fn read(row: &[u8]) -> Result<Bucket, RowError> {
+        match row.split_first() {
+            Some((&BUCKET_VERSION, rest)) if rest.len() % BUCKET_RECORD == 0 => Ok(Bucket(BytesMut::from(rest))),
+            _ => Err(RowError("reference")),
+        }
+    }
+
+    /// What was answered for a reference, if it was taken.
+    #[must_use]
+    pub fn find(&self, reference: u64) -> Option<Taken> {
+        let slot = slot_of(reference);
+        self.0.chunks_exact(BUCKET_RECORD).find(|record| record[0] == slot).map(|record| Taken {
+            hash: Sha256(fixed(&record[1..33])),
+            accepted: Millis(i64::from_be_bytes(fixed(&record[33..41]))),
+            earliest_bag: u64::from_be_bytes(fixed(&record[41..49])),
+        })
+    }
+
+    /// Adds a reference that [`Bucket::find`] does not know.
+    pub fn insert(&mut self, reference: u64, taken: &Taken) {
+        self.0.reserve(BUCKET_RECORD);
+        self.0.put_u8(slot_of(reference));
+        self.0.put_slice(&taken.hash.0);
+        self.0.put_i64(taken.accepted.0);
+        self.0.put_u64(taken.earliest_bag);
+    }
+
+    /// The row.
+    #[must_use]
+    pub fn write(&self) -> Bytes {
+        let mut row = BytesMut::with_capacity(1 + self.0.len());
+        row.put_u8(BUCKET_VERSION);
+        row.put_slice(&self.0);
+        row.freeze()
+    }
+}
+
+/// Where a reference's bucket lies; equal for references of one bucket.
+#[must_use]
+pub fn bucket_of(reference: u64) -> u64 {
+    reference >> BUCKET_BITS
+}
+
+/// The attachment of an `Entries` message.
+#[must_use]
+pub fn encode_entries(entries: &[Entry]) -> Bytes {
+    let mut out = BytesMut::with_capacity(entries.len() * RECORD);
+    for entry in entries {
+        out.put_u64(entry.reference);
+        out.put_slice(&entry.hash.0);
+    }
+    out.freeze()
+}
+
+/// The records of an attachment or of a chunk: reference, digest, and the record itself.
+pub fn records(bytes: &[u8]) -> impl Iterator<Item = (u64, Sha256, &[u8])> {
+    bytes
+        .chunks_exact(RECORD)
+        .map(|record| (u64::from_be_bytes(fixed(&record[..8])), Sha256(fixed(&record[8..RECORD])), record))
+}
+
+/// The name of a chunk of a bag's entries; chunk 0 of the next bag is the end of the range.
+#[must_use]
+pub fn chunk_sub(sequence: u64, chunk: u32) -> Bytes {
+    let mut sub = BytesMut::with_capacity(12);
+    sub.put_u64(sequence);
+    sub.put_u32(chunk);
+    sub.freeze()
+}
+
+/// The name of a bag's archive row.
+#[must_use]
+pub fn bag_sub(sequence: u64) -> Bytes {
+    lettered(b'b', sequence)
+}
+
+/// The name of a bag's time-stamp response.
+#[must_use]
+pub fn token_sub(sequence: u64) -> Bytes {
+    lettered(b't', sequence)
+}
+
+/// The name of the chain's head.
+#[must_use]
+pub fn head_sub() -> Bytes {
+    Bytes::from_static(b"h")
+}
+
+fn lettered(letter: u8, sequence: u64) -> Bytes {
+    let mut sub = BytesMut::with_capacity(9);
+    sub.put_u8(letter);
+    sub.put_u64(sequence);
+    sub.freeze()
+}
+
+fn slot_of(reference: u64) -> u8 {
+    u8::try_from(reference & ((1 << BUCKET_BITS) - 1)).unwrap_or_default()
+}
+
+/// The bytes as an array; callers pass slices of that very length.
+fn fixed<const N: usize>(bytes: &[u8]) -> [u8; N] {
+    bytes.try_into().unwrap_or([0; N])
+}
+
+/// Bytes as base64 text in JSON.
+pub(crate) mod base64_bytes {
+    use base64::{Engine, engine::general_purpose::STANDARD};
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+    use std::borrow::Cow;
+
+    pub fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&STANDARD.encode(bytes))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        let text = Cow::<'de, str>::deserialize(deserializer)?;
+        STANDARD.decode(text.as_bytes()).map_err(|_| D::Error::custom("not base64"))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bucket_keeps_neighbours_apart_and_survives_storing() {
+        let taken = |n: u8| Taken { hash: Sha256([n; 32]), accepted: Millis(i64::from(n)), earliest_bag: 7 };
+        let mut bucket = Bucket::default();
+        bucket.insert(17, &taken(1));
+        bucket.insert(31, &taken(2));
+        let again = Bucket::read(&bucket.write()).unwrap();
+        assert_eq!((again.find(17), again.find(31), again.find(18)), (Some(taken(1)), Some(taken(2)), None));
+        assert_eq!(bucket_of(17), bucket_of(31));
+        assert_ne!(Bucket::sub(31), Bucket::sub(32));
+    }
+
+    #[test]
+    fn a_bucket_of_another_version_or_length_is_refused() {
+        assert_eq!(Bucket::read(&[2]), Err(RowError("reference")));
+        assert_eq!(Bucket::read(&[1, 0]), Err(RowError("reference")));
+        assert_eq!(Bucket::read(&[]), Err(RowError("reference")));
+    }
+
+    #[test]
+    fn the_stored_form_of_a_bucket_does_not_change_unnoticed() {
+        let mut bucket = Bucket::default();
+        bucket.insert(0x12, &Taken { hash: Sha256([0xaa; 32]), accepted: Millis(3), earliest_bag: 4 });
+        let golden = format!("0102{}00000000000000030000000000000004", "aa".repeat(32));
+        assert_eq!(hex::encode(bucket.write()), golden);
+        assert_eq!(hex::encode(Bucket::sub(0x12)), "0000000000000001");
+    }
+
+    #[test]
+    fn chunks_of_a_bag_end_where_the_next_bag_begins() {
+        assert!(chunk_sub(3, u32::MAX) < chunk_sub(4, 0));
+        assert!(bag_sub(9) < bag_sub(10));
+    }
+
+    #[test]
+    fn entries_survive_the_attachment() {
+        let entries = [Entry { reference: 5, hash: Sha256([1; 32]) }, Entry { reference: 6, hash: Sha256([2; 32]) }];
+        let bytes = encode_entries(&entries);
+        let back: Vec<_> = records(&bytes).map(|(reference, hash, _)| Entry { reference, hash }).collect();
+        assert_eq!(back, entries);
+    }
+}
