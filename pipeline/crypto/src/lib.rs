@@ -1,1 +1,18 @@
-//! (header)
+//! Bytes in, bytes out: sealing, blinding, tokens, Merkle trees, bag headers, RFC 3161.
+//!
+//! Purpose: the only crate that touches a cipher, a MAC, a signature or ASN.1.
+//! Invariants: I4 (what leaves through [`Keyring`] shows no identifier and no content) and I8 (whatever does not
+//! authenticate is an error, never bytes). Secrets print as stars and are wiped when dropped.
+//! Must not know: brokers, stores, sockets. Files only where the key file and the authority's folder are concerned.
+
+#![forbid(unsafe_code)]
+
+mod file;
+
+pub mod hash;
+pub mod keyring;
+pub mod pseudonym;
+pub mod secret;
+
+pub use keyring::{Keyring, KeyringError};
+pub use secret::{ProjectRoot, Secret32};

@@ -1,0 +1,88 @@
+//! Secret values: 32 bytes that print as stars and are wiped when dropped.
+//!
+//! Neither type implements `Serialize` or `Display`, so a secret leaves only where `expose` is written.
+
+use std::fmt;
+use zeroize::{Zeroize, ZeroizeOnDrop};
+
+/// 256 secret bits.
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+pub struct Secret32([u8; 32]);
+
+impl Secret32 {
+    /// Takes the bytes over. The caller wipes its own copy.
+    #[must_use]
+    pub fn new(bytes: [u8; 32]) -> Secret32 {
+        Secret32(bytes)
+    }
+
+    /// Fresh random bytes.
+    #[must_use]
+    pub fn random() -> Secret32 {
+        let mut secret = Secret32([0; 32]);
+        fill_random(&mut secret.0);
+        secret
+    }
+
+    /// The bytes, for the one computation that needs them.
+    #[must_use]
+    pub fn expose(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret32 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret32(***)")
+    }
+}
+
+/// The random root that all keys of one TTP project are derived from. It is random, not derived from a master key, so a
+/// project whose root is dropped is shredded for good.
+#[derive(Clone)]
+pub struct ProjectRoot(Secret32);
+
+impl ProjectRoot {
+    /// Wraps a root.
+    #[must_use]
+    pub fn new(root: Secret32) -> ProjectRoot {
+        ProjectRoot(root)
+    }
+
+    /// The bytes, for the derivation of the project's keys.
+    #[must_use]
+    pub fn expose(&self) -> &[u8; 32] {
+        self.0.expose()
+    }
+}
+
+impl fmt::Debug for ProjectRoot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ProjectRoot(***)")
+    }
+}
+
+/// Fills the buffer from the library's generator (CTR-DRBG of the calling thread, seeded by the kernel, reseeded after
+/// a fork).
+///
+/// # Panics
+/// When the system gives no randomness. To go on would be to encrypt under a guessable key (I8).
+pub(crate) fn fill_random(out: &mut [u8]) {
+    assert!(aws_lc_rs::rand::fill(out).is_ok(), "the system gives no randomness");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_never_prints() {
+        assert_eq!(format!("{:?}", Secret32::new([0xAB; 32])), "Secret32(***)");
+        assert_eq!(format!("{:#?}", ProjectRoot::new(Secret32::new([0xAB; 32]))), "ProjectRoot(***)");
+    }
+
+    #[test]
+    fn two_random_secrets_differ() {
+        assert_ne!(Secret32::random().expose(), Secret32::random().expose());
+    }
+}
