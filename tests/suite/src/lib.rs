@@ -1,1 +1,35 @@
-//! (header)
+//! What the end-to-end tests share: where things are, and how to run the built program.
+
+#![forbid(unsafe_code)]
+
+use std::path::{Path, PathBuf};
+
+/// The top of the workspace.
+#[must_use]
+pub fn root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.ancestors().nth(2).unwrap_or(here).to_path_buf()
+}
+
+/// Real inputs that are not part of the repository; none where they are absent.
+#[must_use]
+pub fn reference(path: &str) -> Option<PathBuf> {
+    let found = root().parent()?.join("shared/reference").join(path);
+    if found.exists() {
+        return Some(found);
+    }
+    println!("SKIPPED: reference input {path} is not on this machine");
+    None
+}
+
+/// The program under test: `ZEGEL_BIN`, or the release build.
+#[must_use]
+pub fn zegel() -> PathBuf {
+    std::env::var_os("ZEGEL_BIN").map_or_else(|| root().join("target/release/zegel"), PathBuf::from)
+}
+
+/// The program built with fail points: `ZEGEL_FAILPOINTS_BIN`; none when it was not built.
+#[must_use]
+pub fn zegel_with_failpoints() -> Option<PathBuf> {
+    std::env::var_os("ZEGEL_FAILPOINTS_BIN").map(PathBuf::from).filter(|path| path.exists())
+}
