@@ -57,7 +57,8 @@ pub fn find(code: &str) -> Option<&'static Code> {
 /// The table as Markdown, for the documentation.
 #[must_use]
 pub fn markdown() -> String {
-    let mut text = String::from("| code | kind | HTTP | what happened | what to do |\n| --- | --- | --- | --- | --- |\n");
+    let mut text =
+        String::from("| code | kind | HTTP | what happened | what to do |\n| --- | --- | --- | --- | --- |\n");
     for Code { code, kind, http_status, summary, help } in CODES {
         text.push_str(&format!("| `{code}` | {} | {http_status} | {summary} | {help} |\n", kind.name()));
     }
