@@ -9,7 +9,9 @@
 
 pub mod address;
 pub mod basic;
+pub mod cloudevent;
 pub mod codes;
+pub mod documents;
 pub mod envelope;
 pub mod ids;
 pub mod kinds;

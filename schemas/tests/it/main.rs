@@ -2,6 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
+mod checked_in;
+mod codes;
+mod envelope;
+mod examples;
 mod golden;
 mod ids;
 mod oracle;
