@@ -9,8 +9,10 @@
 
 mod file;
 
+pub mod bag;
 pub mod hash;
 pub mod keyring;
+pub mod merkle;
 pub mod pseudonym;
 pub mod secret;
 
