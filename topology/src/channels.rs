@@ -16,6 +16,10 @@ pub struct Group {
     pub code: u16,
     /// The stage's name.
     pub name: &'static str,
+    /// Channels that it produces to, its own among them where it sets timers.
+    pub produces: &'static [&'static str],
+    /// What it leaves outside the channels.
+    pub leaves: &'static [&'static str],
 }
 
 /// A channel: messages of one or more types, ordered per key, spread over partitions.
@@ -27,6 +31,8 @@ pub struct Channel {
     pub name: &'static str,
     /// What the key is an HMAC of.
     pub key: &'static str,
+    /// Which edges produce to it.
+    pub edges: &'static [&'static str],
     /// How many partitions; changing it needs a drained channel.
     pub partitions: u16,
     /// Who reads it.
@@ -60,8 +66,14 @@ pub const CHANNELS: &[Channel] = &[
         code: 1,
         name: "mailbox.submitted",
         key: "sender",
+        edges: &["command line", "drop folder", "HTTP"],
         partitions: 8,
-        groups: &[Group { code: 1, name: "submission" }],
+        groups: &[Group {
+            code: 1,
+            name: "submission",
+            produces: &["mailbox.deliver", "ttp.inbound", "receipts.due"],
+            leaves: &[],
+        }],
         types: &["be.zegel.mailbox.submitted.v1"],
         retry_ms: WITH_DEADLINE,
         endless: false,
@@ -74,8 +86,9 @@ pub const CHANNELS: &[Channel] = &[
         code: 2,
         name: "mailbox.deliver",
         key: "box",
+        edges: &["command line", "HTTP"],
         partitions: 8,
-        groups: &[Group { code: 2, name: "box" }],
+        groups: &[Group { code: 2, name: "box", produces: &["receipts.due"], leaves: &["boxes"] }],
         types: &[
             "be.zegel.mailbox.open.v1",
             "be.zegel.mailbox.deliver.v1",
@@ -93,8 +106,9 @@ pub const CHANNELS: &[Channel] = &[
         code: 3,
         name: "ttp.inbound",
         key: "project",
+        edges: &[],
         partitions: 8,
-        groups: &[Group { code: 3, name: "ttp" }],
+        groups: &[Group { code: 3, name: "ttp", produces: &["mailbox.deliver", "receipts.due"], leaves: &[] }],
         types: &["be.zegel.ttp.inbound.v1"],
         retry_ms: WITH_DEADLINE,
         endless: false,
@@ -107,8 +121,14 @@ pub const CHANNELS: &[Channel] = &[
         code: 4,
         name: "receipts.due",
         key: "submission",
+        edges: &[],
         partitions: 8,
-        groups: &[Group { code: 4, name: "receipts" }],
+        groups: &[Group {
+            code: 4,
+            name: "receipts",
+            produces: &["receipts.due", "mailbox.deliver", "alerts.raised"],
+            leaves: &["submission status"],
+        }],
         types: &[
             "be.zegel.receipts.opened.v1",
             "be.zegel.receipts.answered.v1",
@@ -126,8 +146,14 @@ pub const CHANNELS: &[Channel] = &[
         code: 5,
         name: "timestamp.entries",
         key: "hospital",
+        edges: &["command line", "HTTP"],
         partitions: 8,
-        groups: &[Group { code: 5, name: "aggregator" }],
+        groups: &[Group {
+            code: 5,
+            name: "aggregator",
+            produces: &["timestamp.entries", "timestamp.sealed"],
+            leaves: &[],
+        }],
         types: &["be.zegel.timestamp.enrol.v1", "be.zegel.timestamp.entries.v1", "be.zegel.timestamp.window-end.v1"],
         retry_ms: WITHOUT_DEADLINE,
         endless: true,
@@ -140,8 +166,14 @@ pub const CHANNELS: &[Channel] = &[
         code: 6,
         name: "timestamp.sealed",
         key: "hospital",
+        edges: &[],
         partitions: 8,
-        groups: &[Group { code: 6, name: "authority" }],
+        groups: &[Group {
+            code: 6,
+            name: "authority",
+            produces: &["mailbox.deliver"],
+            leaves: &["platform's archive"],
+        }],
         types: &["be.zegel.timestamp.bag-closed.v1"],
         retry_ms: WITHOUT_DEADLINE,
         endless: true,
@@ -154,8 +186,9 @@ pub const CHANNELS: &[Channel] = &[
         code: 7,
         name: "mutations.registry",
         key: "ssin",
+        edges: &["command line", "HTTP", "registry feed"],
         partitions: 8,
-        groups: &[Group { code: 7, name: "fan-out" }],
+        groups: &[Group { code: 7, name: "fan-out", produces: &["mutations.notify"], leaves: &[] }],
         types: &["be.zegel.mutations.inscription.v1", "be.zegel.mutations.mutation.v1"],
         retry_ms: WITHOUT_DEADLINE,
         endless: false,
@@ -168,8 +201,9 @@ pub const CHANNELS: &[Channel] = &[
         code: 8,
         name: "mutations.notify",
         key: "organisation",
+        edges: &["HTTP"],
         partitions: 8,
-        groups: &[Group { code: 8, name: "feed" }],
+        groups: &[Group { code: 8, name: "feed", produces: &[], leaves: &["numbered feeds"] }],
         types: &["be.zegel.mutations.notify.v1", "be.zegel.mutations.feed-ack.v1"],
         retry_ms: WITHOUT_DEADLINE,
         endless: true,
@@ -182,8 +216,9 @@ pub const CHANNELS: &[Channel] = &[
         code: 9,
         name: "alerts.raised",
         key: "incident",
+        edges: &[],
         partitions: 1,
-        groups: &[Group { code: 9, name: "alerts" }],
+        groups: &[Group { code: 9, name: "alerts", produces: &[], leaves: &["alerts"] }],
         types: &["be.zegel.alerts.change.v1"],
         retry_ms: WITHOUT_DEADLINE,
         endless: true,
