@@ -52,6 +52,25 @@ impl Message {
             _ => Failure::permanent("ZGL-MSG-PAYLOAD").into(),
         })
     }
+
+    /// A message that this one causes: a new id, the present instant, the same trace and deadline. Not for what must not
+    /// be linked to this message (what the TTP delivers).
+    ///
+    /// # Errors
+    /// A permanent failure when the payload cannot be written as JSON.
+    pub fn follow_up<P: Payload>(
+        &self,
+        context: &Context<'_>,
+        source: &str,
+        key: Key,
+        payload: &P,
+    ) -> Result<Envelope, Interrupt> {
+        let mut envelope = Envelope::new(context.new_id(), source, key, context.now, payload)
+            .map_err(|_| Failure::permanent("ZGL-MSG-ENCODE"))?;
+        envelope.traceparent = self.envelope.traceparent;
+        envelope.deadline = self.envelope.deadline;
+        Ok(envelope)
+    }
 }
 
 /// Why a worker could not decide.
