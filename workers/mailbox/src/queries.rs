@@ -41,14 +41,14 @@ pub fn mailbox(owner: Key) -> Read {
 /// A page of a box, newest first, below sequence `before` (or from the newest): [`items`].
 #[must_use]
 pub fn newest(owner: Key, shelf: Shelf, before: Option<u64>, limit: usize) -> Read {
-    let to = before.map_or_else(|| shelf.end(), |sequence| shelf.sub(sequence));
-    range(spaces::ITEMS, owner, shelf.sub(0), to, limit, true)
+    let to = before.map_or_else(|| shelf.end(), |sequence| shelf.at(sequence));
+    range(spaces::ITEMS, owner, shelf.at(0), to, limit, true)
 }
 
 /// A page of a box, oldest first, above sequence `after` (0: from the oldest): [`items`].
 #[must_use]
 pub fn oldest(owner: Key, shelf: Shelf, after: u64, limit: usize) -> Read {
-    range(spaces::ITEMS, owner, shelf.sub(after.saturating_add(1)), shelf.end(), limit, false)
+    range(spaces::ITEMS, owner, shelf.at(after.saturating_add(1)), shelf.end(), limit, false)
 }
 
 /// Where an item lies: [`row`] as [`PlaceRow`].
@@ -60,7 +60,7 @@ pub fn place(owner: Key, item: MessageId) -> Read {
 /// The item at a place: [`items`], at most one. The owner must not be shown what lies in stand-by.
 #[must_use]
 pub fn item(owner: Key, place: PlaceRow) -> Read {
-    one(spaces::ITEMS, owner, place.shelf.sub(place.sequence))
+    one(spaces::ITEMS, owner, place.shelf.at(place.sequence))
 }
 
 /// A page of the sent folder, newest first, below `before` (the accepted time and submission of the last one seen):

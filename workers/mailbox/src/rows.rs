@@ -73,7 +73,7 @@ pub struct BoxRow {
     pub bytes: u64,
     /// Messages in inbox and bin, notices included.
     pub count: u64,
-    /// The next message that enters gets this number; starts at 1.
+    /// The next message that enters or begins to wait gets this number; starts at 1.
     pub next_sequence: u64,
     /// Messages in stand-by.
     pub stand_by_count: u64,
@@ -117,9 +117,9 @@ impl Shelf {
         }
     }
 
-    /// The sub of a row on this shelf.
+    /// The sub of the row with this number.
     #[must_use]
-    pub fn sub(self, sequence: u64) -> Bytes {
+    pub fn at(self, sequence: u64) -> Bytes {
         let mut sub = BytesMut::with_capacity(9);
         sub.put_u8(self.code());
         sub.put_u64(sequence);
@@ -327,8 +327,8 @@ mod tests {
 
     #[test]
     fn shelves_do_not_overlap() {
-        assert!(Shelf::Inbox.sub(u64::MAX) < Shelf::Inbox.end());
-        assert!(Shelf::Inbox.end() < Shelf::Bin.sub(0));
-        assert!(Shelf::Bin.end() < Shelf::StandBy.sub(0));
+        assert!(Shelf::Inbox.at(u64::MAX) < Shelf::Inbox.end());
+        assert!(Shelf::Inbox.end() < Shelf::Bin.at(0));
+        assert!(Shelf::Bin.end() < Shelf::StandBy.at(0));
     }
 }
