@@ -8,7 +8,27 @@
 
 #![forbid(unsafe_code)]
 
+pub mod fan_out;
+pub mod feed;
 pub mod queries;
 pub mod rows;
 
+pub use fan_out::FanOut;
+pub use feed::Feed;
 pub use rows::{EventRow, FeedAcked, FeedRow, InscriptionRow, NotificationRow};
+
+use topology::{CHANNELS, Channel};
+
+const SOURCE: &str = "/zegel/mutations";
+const REGISTRY: &Channel = &CHANNELS[6];
+const NOTIFY: &Channel = &CHANNELS[7];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_go_to_the_channels_that_are_meant() {
+        assert_eq!([REGISTRY, NOTIFY].map(|channel| channel.name), ["mutations.registry", "mutations.notify"]);
+    }
+}
