@@ -101,9 +101,8 @@ proptest! {
         prop_assert_eq!(serde_json::from_str::<Ssin>(&json).unwrap(), ssin);
     }
 
-    // One wrong digit: 97 is prime and divides no digit's change, so within one century's rule every change shows. A
-    // change that lands on the other century's check is possible in the nine digits, never in the check digits alone
-    // unless they become the other century's: those differ by 2,000,000,000 mod 97.
+    // 97 divides no change of one digit, so within one century's rule every such change shows. What remains possible is
+    // that the changed number is right by the other century's rule: nothing in the number tells.
     #[test]
     fn one_wrong_digit_is_refused_or_moves_the_century(parts in ssin_parts(), place in 0usize..11, by in 1u8..10) {
         let ssin = made(parts);
@@ -153,8 +152,8 @@ proptest! {
 /// Prints, per line `kind number`, what python-stdnum says: 1 valid, 0 not.
 const STDNUM: &str = "
 import sys
-from stdnum.be import ssn, nn, bis, vat
-valid = {'ssn': ssn.is_valid, 'nn': nn.is_valid, 'bis': bis.is_valid, 'cbe': vat.is_valid}
+from stdnum.be import nn, bis, vat
+valid = {'nn': nn.is_valid, 'bis': bis.is_valid, 'cbe': vat.is_valid}
 for line in sys.stdin:
     kind, number = line.split()
     print(int(valid[kind](number)))
@@ -182,14 +181,13 @@ fn questions() -> Vec<(String, bool)> {
         let day = u8::try_from(sequence.below(29)).unwrap();
         let serial = u16::try_from(1 + sequence.below(998)).unwrap();
         let ssin = Ssin::from_parts(year, month, day, serial).unwrap().to_string();
-        // Wrong in the serial or the check digits: there the oracle has no date rules that differ from ours.
-        let place = usize::try_from(6 + sequence.below(5)).unwrap();
+        // Not wrong in the year (the oracle knows today) nor in the day (it takes days up to 99 for unknown ones).
+        let place = [2, 3, 6, 7, 8, 9, 10][usize::try_from(sequence.below(7)).unwrap()];
         let wrong = with_digit_changed(&ssin, place, u8::try_from(1 + sequence.below(9)).unwrap());
         for number in [ssin, wrong] {
             // The oracle allows serial 999 and gives no reason; nobody is given it.
             if &number[6..9] != "999" {
                 let ours = Ssin::parse(&number);
-                questions.push((format!("ssn {number}"), ours.is_ok()));
                 questions.push((format!("nn {number}"), ours.is_ok_and(|ssin| !ssin.is_bis())));
                 questions.push((format!("bis {number}"), ours.is_ok_and(Ssin::is_bis)));
             }

@@ -30,8 +30,9 @@ pub fn python(module: &str, script: &str, input: &str) -> Option<String> {
     let input = input.to_owned();
     let writer = std::thread::spawn(move || stdin.write_all(input.as_bytes()));
     let output = child.wait_with_output().expect("python ends");
-    writer.join().expect("writer ends").expect("python reads its input");
+    // The status first: a script that ends early also breaks the pipe, and its own message says more.
     assert!(output.status.success(), "the oracle's script failed");
+    writer.join().expect("writer ends").expect("python reads its input");
     Some(String::from_utf8(output.stdout).expect("python prints UTF-8"))
 }
 
