@@ -6,7 +6,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// Owner reads and writes, nobody else.
@@ -29,6 +29,13 @@ pub(crate) fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let temporary = write_temporary(path, bytes, mode)?;
     fs::rename(&temporary, path)?;
     sync_folder_of(path)
+}
+
+/// The permission bits of a file that group or others have any right to; none when it is the owner's alone. Asks the open
+/// handle, so what was checked is what is read.
+pub(crate) fn open_mode(file: &File) -> io::Result<Option<u32>> {
+    let mode = file.metadata()?.permissions().mode() & 0o7777;
+    Ok((mode & 0o077 != 0).then_some(mode))
 }
 
 /// Makes the names in the folder that holds `path` durable.

@@ -25,7 +25,6 @@ use schemas::Key;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard};
 use zegel_core::{Keys, KeysError, Sealed};
@@ -302,8 +301,7 @@ fn zero_nonce() -> aead::Nonce {
 fn read_file(path: &Path) -> Result<Contents, KeyringError> {
     let failed = |source| KeyringError::Io { path: path.to_owned(), source };
     let mut opened = File::open(path).map_err(failed)?;
-    let mode = opened.metadata().map_err(failed)?.permissions().mode() & 0o7777;
-    if mode & 0o077 != 0 {
+    if let Some(mode) = file::open_mode(&opened).map_err(failed)? {
         return Err(KeyringError::Permissions { path: path.to_owned(), mode });
     }
     let mut text = Zeroizing::new(String::new());

@@ -4,6 +4,7 @@
 use super::*;
 use proptest::prelude::*;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 fn folder() -> tempfile::TempDir {
     tempfile::tempdir().unwrap()
