@@ -4,11 +4,12 @@
 //! read through the store and open the rows with the keys, a job reads through its `JobIo`.
 //! Failure behaviour: [`RowError`] when a row is not what this program writes.
 
-use crate::rows::{self, ArchivedBag, Bucket, Head, OpenBag, RowError, Taken};
+use crate::rows::{self, ArchivedBag, Bucket, Head, OpenBag, Taken};
 use bytes::Bytes;
 use schemas::{Key, MessageId};
 use serde::de::DeserializeOwned;
 use zegel_core::Read;
+use zegel_core::rows::{RowError, decode};
 use zegel_core::slot::{Space, spaces};
 
 /// Rows in the clear: (sub, value).
@@ -37,13 +38,13 @@ impl<T> Query<T> {
 /// The hospital's open bag; none when it is not enrolled.
 #[must_use]
 pub fn open_bag(hospital: Key) -> Query<Option<OpenBag>> {
-    json_row(spaces::BAGS, hospital, Bytes::new(), "open bag")
+    json_row(spaces::BAGS, hospital, Bytes::new())
 }
 
 /// What was answered for a reference; none when it was not taken.
 #[must_use]
 pub fn entry(hospital: Key, reference: u64) -> Query<Option<Taken>> {
-    let read = one(spaces::REFERENCES, hospital, Bucket::sub(reference));
+    let read = one(spaces::REFERENCES, hospital, rows::bucket_sub(rows::bucket_of(reference)));
     let parse = move |rows: PlainRows| match rows.first() {
         None => Ok(None),
         Some((_, row)) => Bucket::read(row).map(|bucket| bucket.find(reference)),
@@ -62,14 +63,14 @@ pub fn bags(hospital: Key, from: u64, limit: usize) -> Query<Vec<ArchivedBag>> {
         limit: limit.min(BAGS_MAX),
         reverse: false,
     };
-    let parse = |rows: PlainRows| rows.iter().map(|(_, row)| json("archived bag", row)).collect();
+    let parse = |rows: PlainRows| rows.iter().map(|(_, row)| decode(row)).collect();
     Query { read, parse: Box::new(parse) }
 }
 
 /// One archived bag.
 #[must_use]
 pub fn bag(hospital: Key, sequence: u64) -> Query<Option<ArchivedBag>> {
-    json_row(spaces::ARCHIVE, hospital, rows::bag_sub(sequence), "archived bag")
+    json_row(spaces::ARCHIVE, hospital, rows::bag_sub(sequence))
 }
 
 /// A bag's RFC 3161 time-stamp response, DER.
@@ -81,7 +82,7 @@ pub fn token(hospital: Key, sequence: u64) -> Query<Option<Bytes>> {
 /// The end of the hospital's chain; none before its first bag is archived.
 #[must_use]
 pub fn head(hospital: Key) -> Query<Option<Head>> {
-    json_row(spaces::ARCHIVE, hospital, rows::head_sub(), "chain head")
+    json_row(spaces::ARCHIVE, hospital, rows::head_sub())
 }
 
 /// The bytes of a stored XML (`Content::Stored`); a larger one is an object.
@@ -99,11 +100,7 @@ fn bytes_row(space: Space, owner: Key, sub: Bytes) -> Query<Option<Bytes>> {
     Query { read: one(space, owner, sub), parse: Box::new(parse) }
 }
 
-fn json_row<T: DeserializeOwned>(space: Space, owner: Key, sub: Bytes, kind: &'static str) -> Query<Option<T>> {
-    let parse = move |rows: PlainRows| rows.first().map(|(_, row)| json(kind, row)).transpose();
+fn json_row<T: DeserializeOwned>(space: Space, owner: Key, sub: Bytes) -> Query<Option<T>> {
+    let parse = |rows: PlainRows| rows.first().map(|(_, row)| decode(row)).transpose();
     Query { read: one(space, owner, sub), parse: Box::new(parse) }
-}
-
-fn json<T: DeserializeOwned>(kind: &'static str, row: &[u8]) -> Result<T, RowError> {
-    serde_json::from_slice(row).map_err(|_| RowError(kind))
 }

@@ -14,12 +14,13 @@
 //! References are kept in buckets because hospitals number their prescriptions one after the other: a request of a
 //! hundred entries then reads and writes seven rows instead of a hundred, and in the worst case (numbers without any
 //! order) an entry rewrites 800 bytes.
-//! Failure behaviour: [`RowError`] names the kind of row, never what is in it.
+//! Failure behaviour: [`RowError`] says that a row cannot be read, never what is in it.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use schemas::messages::{Content, Entry};
 use schemas::{MailboxAddress, Millis, Sha256};
 use serde::{Deserialize, Serialize};
+use zegel_core::rows::{RowError, V1};
 
 /// Length of a record: the reference and the digest.
 pub const RECORD: usize = 40;
@@ -34,16 +35,11 @@ const BUCKET_VERSION: u8 = 1;
 /// One reference in a bucket: its low bits, digest, accepted time, earliest bag.
 const BUCKET_RECORD: usize = 1 + 32 + 8 + 8;
 
-/// Why a row could not be read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{0} row has an unknown format")]
-pub struct RowError(pub &'static str);
-
 /// A hospital's open bag: the one row that intake changes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OpenBag {
-    /// Format, 1.
-    pub v: u8,
+    /// Version of the row.
+    pub v: V1,
     /// Which hospital.
     pub hospital: MailboxAddress,
     /// When the first window began.
@@ -82,8 +78,8 @@ impl From<&OpenBag> for Enrolled {
 /// A bag that was bound, chained, stamped and archived.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ArchivedBag {
-    /// Format, 1.
-    pub v: u8,
+    /// Version of the row.
+    pub v: V1,
     /// 1, 2, 3 …
     pub sequence: u64,
     /// Start of its window, inclusive.
@@ -118,8 +114,8 @@ pub struct ArchivedBag {
 /// The end of a hospital's chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Head {
-    /// Format, 1.
-    pub v: u8,
+    /// Version of the row.
+    pub v: V1,
     /// The last archived bag.
     pub sequence: u64,
     /// Its header hash.
@@ -146,12 +142,6 @@ pub struct Taken {
 pub struct Bucket(BytesMut);
 
 impl Bucket {
-    /// The row's name for a reference.
-    #[must_use]
-    pub fn sub(reference: u64) -> Bytes {
-        Bytes::copy_from_slice(&(reference >> BUCKET_BITS).to_be_bytes())
-    }
-
     /// Reads a row.
     ///
     /// # Errors
@@ -159,7 +149,7 @@ impl Bucket {
     pub fn read(row: &[u8]) -> Result<Bucket, RowError> {
         match row.split_first() {
             Some((&BUCKET_VERSION, rest)) if rest.len() % BUCKET_RECORD == 0 => Ok(Bucket(BytesMut::from(rest))),
-            _ => Err(RowError("reference")),
+            _ => Err(RowError::Shape),
         }
     }
 
@@ -197,6 +187,12 @@ impl Bucket {
 #[must_use]
 pub fn bucket_of(reference: u64) -> u64 {
     reference >> BUCKET_BITS
+}
+
+/// The name of a bucket's row.
+#[must_use]
+pub fn bucket_sub(bucket: u64) -> Bytes {
+    Bytes::copy_from_slice(&bucket.to_be_bytes())
 }
 
 /// The attachment of an `Entries` message.
@@ -290,14 +286,14 @@ mod tests {
         let again = Bucket::read(&bucket.write()).unwrap();
         assert_eq!((again.find(17), again.find(31), again.find(18)), (Some(taken(1)), Some(taken(2)), None));
         assert_eq!(bucket_of(17), bucket_of(31));
-        assert_ne!(Bucket::sub(31), Bucket::sub(32));
+        assert_ne!(bucket_of(31), bucket_of(32));
     }
 
     #[test]
     fn a_bucket_of_another_version_or_length_is_refused() {
-        assert_eq!(Bucket::read(&[2]), Err(RowError("reference")));
-        assert_eq!(Bucket::read(&[1, 0]), Err(RowError("reference")));
-        assert_eq!(Bucket::read(&[]), Err(RowError("reference")));
+        assert_eq!(Bucket::read(&[2]), Err(RowError::Shape));
+        assert_eq!(Bucket::read(&[1, 0]), Err(RowError::Shape));
+        assert_eq!(Bucket::read(&[]), Err(RowError::Shape));
     }
 
     #[test]
@@ -306,7 +302,7 @@ mod tests {
         bucket.insert(0x12, &Taken { hash: Sha256([0xaa; 32]), accepted: Millis(3), earliest_bag: 4 });
         let golden = format!("0102{}00000000000000030000000000000004", "aa".repeat(32));
         assert_eq!(hex::encode(bucket.write()), golden);
-        assert_eq!(hex::encode(Bucket::sub(0x12)), "0000000000000001");
+        assert_eq!(hex::encode(bucket_sub(bucket_of(0x12))), "0000000000000001");
     }
 
     #[test]
