@@ -1,9 +1,9 @@
 //! Durable private files: what is returned from here is on the disk, whole, and readable by its owner only.
 //!
 //! A file appears under its name by a rename or a hard link of a finished, fsynced temporary, and the folder is fsynced
-//! after it, so a crash leaves the old file or the new one. The temporary's name is fixed and it is made anew each time,
-//! so a crash leaves at most one behind.
+//! after it, so a crash leaves the old file or the new one, and perhaps a `NAME.new-…` that nobody reads again.
 
+use crate::secret::fill_random;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -16,19 +16,16 @@ pub(crate) const PUBLIC: u32 = 0o644;
 
 /// Writes a file that must not exist yet.
 pub(crate) fn create(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    let temporary = write_temporary(path, bytes, mode)?;
     // A link never replaces: two processes that start at once cannot overwrite each other's keys.
-    let linked = fs::hard_link(&temporary, path);
-    fs::remove_file(&temporary)?;
-    linked?;
-    sync_folder_of(path)
+    publish(path, bytes, mode, |temporary| {
+        fs::hard_link(temporary, path)?;
+        fs::remove_file(temporary)
+    })
 }
 
 /// Writes a file over the one that may be there.
 pub(crate) fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    let temporary = write_temporary(path, bytes, mode)?;
-    fs::rename(&temporary, path)?;
-    sync_folder_of(path)
+    publish(path, bytes, mode, |temporary| fs::rename(temporary, path))
 }
 
 /// The permission bits of a file that group or others have any right to; none when it is the owner's alone. Asks the open
@@ -47,16 +44,28 @@ pub(crate) fn sync_folder_of(path: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-fn write_temporary(path: &Path, bytes: &[u8], mode: u32) -> io::Result<PathBuf> {
-    let mut name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
-    name.push(".new");
-    let temporary = path.with_file_name(name);
-    match fs::remove_file(&temporary) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
+fn publish(path: &Path, bytes: &[u8], mode: u32, place: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
+    let temporary = temporary_name(path)?;
+    let placed = write_temporary(&temporary, bytes, mode).and_then(|()| place(&temporary));
+    if placed.is_err() {
+        // The first error is the one to tell; what is left is only a file that nobody reads.
+        let _ = fs::remove_file(&temporary);
     }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
+    placed?;
+    sync_folder_of(path)
+}
+
+/// A name of its own for every attempt, so that two processes never write into one temporary.
+fn temporary_name(path: &Path) -> io::Result<PathBuf> {
+    let mut attempt = [0; 8];
+    fill_random(&mut attempt);
+    let mut name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
+    name.push(format!(".new-{}", hex::encode(attempt)));
+    Ok(path.with_file_name(name))
+}
+
+fn write_temporary(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
     file.write_all(bytes)?;
-    file.sync_all()?;
-    Ok(temporary)
+    file.sync_all()
 }

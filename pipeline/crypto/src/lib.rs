@@ -15,6 +15,7 @@ pub mod keyring;
 pub mod merkle;
 pub mod pseudonym;
 pub mod secret;
+pub mod stream;
 pub mod tsa;
 
 pub use keyring::{Keyring, KeyringError};

@@ -156,7 +156,8 @@ fn a_token_signed_under_a_certificate_for_other_uses_is_refused() {
     let ca_key = read_key(&SHARED.0.path().join("tsa").join(CA_KEY)).unwrap();
     let stolen = forge(&ca_key, &SHARED.1.tsu);
     assert!(matches!(stolen, TsaError::Refused("signature does not verify")), "{stolen:?}");
-    let changes: [(fn(&mut Vec<Extension>), &str); 4] = [
+    type Change = fn(&mut Vec<Extension>);
+    let changes: [(Change, &str); 4] = [
         (|extensions| extensions.retain(|one| one.extn_id != ExtendedKeyUsage::OID), "missing"),
         (|extensions| extensions[1].critical = false, "time stamps alone"),
         (|extensions| extensions[1].extn_value = der_of(&ExtendedKeyUsage(vec![TIME_STAMPING, SERVER_AUTH])), "alone"),
@@ -207,8 +208,8 @@ fn a_changed_byte_is_refused_wherever_it_bears_on_the_token() {
 
 #[test]
 fn serials_never_repeat_and_time_never_goes_back() {
-    let (folder, authority) = fresh();
-    let path = folder.path().join("tsa");
+    let path = SHARED.0.path().join("tsa");
+    let authority = Authority::load(&path, Millis(0)).unwrap();
     let mut serials = HashSet::new();
     let mut latest = Millis(0);
     let anchor = TrustAnchor::from_pem(authority.ca_pem()).unwrap();
