@@ -183,6 +183,13 @@ impl<W: Worker> Bench<W> {
         load(&self.state, read)
     }
 
+    /// Puts rows (sub, value) into the state, as if they had been there before.
+    pub fn seed(&mut self, space: Space, owner: Key, rows: impl IntoIterator<Item = (Vec<u8>, Vec<u8>)>) {
+        self.commit();
+        let rows = rows.into_iter().map(|(sub, value)| (Bytes::from(sub), Bytes::from(value)));
+        self.state.entry((space, owner)).or_default().extend(rows);
+    }
+
     /// How many rows a space has, over all owners.
     pub fn rows(&mut self, space: Space) -> usize {
         self.commit();

@@ -2,11 +2,13 @@
 
 use crate::{REGISTRY, address, answers, box_row, deliver, document, notice, numbers, open_box};
 use proptest::prelude::*;
-use schemas::MessageId;
-use schemas::messages::{BoxCommand, Deliver, Expire, Folder, OpenBox};
+use schemas::messages::{BoxCommand, Expire, Folder, OpenBox};
+use schemas::{Key, MessageId};
 use std::collections::{BTreeMap, VecDeque};
+use zegel_core::Effects;
 use zegel_core::slot::spaces;
-use zegel_mailbox::{INLINE_MAX, Shelf};
+use zegel_core::testing::Bench;
+use zegel_mailbox::{Boxes, INLINE_MAX, Shelf};
 
 #[derive(Debug, Clone)]
 enum Action {
@@ -108,30 +110,27 @@ impl Model {
     }
 }
 
-/// A message for one action.
-enum Sent {
-    Delivery(Deliver),
-    Command(BoxCommand),
-    Expire(Expire),
-    Open(OpenBox),
-}
-
-fn sent(action: &Action) -> Sent {
+/// Sends the box the message of an action.
+fn send(bench: &mut Bench<Boxes>, owner: Key, action: &Action) -> Effects {
     let ids = |items: &[u8]| items.iter().map(|number| MessageId([*number; 16])).collect::<Vec<_>>();
-    match action {
-        Action::Document(number, size) => Sent::Delivery(document(*number, usize::try_from(*size).unwrap())),
-        Action::Notice(number) => Sent::Delivery(notice(*number)),
-        Action::See(items, true) => {
-            Sent::Command(BoxCommand::Read { item: *ids(items).first().unwrap_or(&MessageId([0; 16])) })
+    let command = match action {
+        Action::Document(number, size) => {
+            return deliver(bench, owner, &document(*number, usize::try_from(*size).unwrap()));
         }
-        Action::See(items, false) => Sent::Command(BoxCommand::Listed { items: ids(items) }),
-        Action::Move(items, bin) => {
-            Sent::Command(BoxCommand::Move { items: ids(items), to: if *bin { Folder::Bin } else { Folder::Inbox } })
+        Action::Notice(number) => return deliver(bench, owner, &notice(*number)),
+        Action::Expire(number) => {
+            return bench.deliver(owner, &Expire { submission: MessageId([*number; 16]) });
         }
-        Action::Delete(items) => Sent::Command(BoxCommand::Delete { items: ids(items) }),
-        Action::Expire(number) => Sent::Expire(Expire { submission: MessageId([*number; 16]) }),
-        Action::Capacity(max_bytes) => Sent::Open(OpenBox { address: address(REGISTRY), max_bytes: *max_bytes }),
-    }
+        Action::Capacity(max_bytes) => {
+            return bench.deliver(owner, &OpenBox { address: address(REGISTRY), max_bytes: *max_bytes });
+        }
+        Action::See(items, true) => BoxCommand::Read { item: ids(items).first().copied().unwrap_or_default() },
+        Action::See(items, false) => BoxCommand::Listed { items: ids(items) },
+        Action::Move(items, true) => BoxCommand::Move { items: ids(items), to: Folder::Bin },
+        Action::Move(items, false) => BoxCommand::Move { items: ids(items), to: Folder::Inbox },
+        Action::Delete(items) => BoxCommand::Delete { items: ids(items) },
+    };
+    bench.deliver(owner, &command)
 }
 
 proptest! {
@@ -147,12 +146,7 @@ proptest! {
         let mut finals: BTreeMap<u8, Vec<bool>> = BTreeMap::new();
         for (step, action) in actions.iter().enumerate() {
             model.apply(action);
-            let effects = match sent(action) {
-                Sent::Delivery(delivery) => deliver(&mut bench, owner, &delivery),
-                Sent::Command(command) => bench.deliver(owner, &command),
-                Sent::Expire(expire) => bench.deliver(owner, &expire),
-                Sent::Open(open) => bench.deliver(owner, &open),
-            };
+            let effects = send(&mut bench, owner, action);
             for (number, what) in answers(&effects).into_iter().filter(|(_, what)| what != "stand-by") {
                 finals.entry(number).or_default().push(what == "done");
             }

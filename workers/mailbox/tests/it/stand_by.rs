@@ -1,6 +1,6 @@
 //! Stand-by: waiting in order, entering when there is room, withdrawn before the deadline.
 
-use crate::{REGISTRY, address, answers, box_row, deliver, document, notice, numbers, open_box, said};
+use crate::{REGISTRY, address, answers, box_row, deliver, document, notice, numbers, open_box, said, shelf};
 use bytes::Bytes;
 use schemas::messages::{BoxCommand, Expire, OpenBox};
 use schemas::{Key, MessageId, Millis};
@@ -33,8 +33,10 @@ fn documents_wait_when_the_box_is_full_and_enter_in_order_when_there_is_room() {
     assert_eq!(said_so, said(&[(1, "done"), (2, "done"), (3, "done"), (4, "stand-by"), (5, "stand-by")]));
     let row = box_row(&mut bench, owner);
     assert_eq!((row.bytes, row.count, row.stand_by_count, row.stand_by_bytes), (30, 3, 2, 20));
+    bench.now = bench.now.plus(7);
     let effects = bench.deliver(owner, &BoxCommand::Delete { items: vec![id(1), id(2)] });
     assert_eq!(answers(&effects), said(&[(4, "done"), (5, "done")]));
+    assert_eq!(shelf(&mut bench, owner, Shelf::Inbox)[2].1.received, bench.now, "received when it entered");
     assert_eq!(numbers(&mut bench, owner, Shelf::Inbox), [3, 4, 5]);
     let row = box_row(&mut bench, owner);
     assert_eq!((row.bytes, row.count, row.stand_by_count, row.stand_by_bytes), (30, 3, 0, 0));
@@ -69,11 +71,13 @@ fn a_raised_capacity_lets_waiting_messages_in_a_hundred_a_step() {
     }
     let mut effects = bench.deliver(owner, &OpenBox { address: address(REGISTRY), max_bytes: 100_000 });
     let mut steps = vec![answers(&effects).len()];
+    let late = deliver(&mut bench, owner, &document(255, 10));
+    assert_eq!(answers(&late), said(&[(255, "stand-by")]), "there is room, but others came first");
     while let Some(next) = effects.produced.pop().filter(|next| next.channel.name == "mailbox.deliver") {
         effects = bench.deliver_envelope(next.envelope);
         steps.push(answers(&effects).len());
     }
-    assert_eq!(steps, [100, 100, 50]);
+    assert_eq!(steps, [100, 100, 51]);
     assert_eq!(box_row(&mut bench, owner).stand_by_count, 0);
 }
 

@@ -10,7 +10,7 @@ use zegel_core::testing::Bench;
 use zegel_core::{Effects, names};
 use zegel_mailbox::{ANSWER_WITHIN_MS, PublicationRow, Submissions, queries};
 
-const GP: &str = "SSIN:85061511796:CITIZEN";
+const GP: &str = "SSIN:85061511796";
 
 fn bench() -> Bench<Submissions> {
     Bench::new(Submissions::new(address(TTP)))
@@ -132,7 +132,8 @@ fn work_for_the_ttp_goes_to_its_project_with_its_content() {
 
 #[test]
 fn what_breaks_a_rule_is_answered_negatively_for_each_recipient() {
-    let rules: [(&str, fn(&mut Submission)); 9] = [
+    type Break = fn(&mut Submission);
+    let rules: [(&str, Break); 9] = [
         ("ZGL-IN-FIELD", |s| s.project = Some("lab".into())),
         ("ZGL-IN-FIELD", |s| s.title = String::new()),
         ("ZGL-IN-FIELD", |s| s.title = "é".repeat(401)),
