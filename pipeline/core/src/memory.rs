@@ -66,6 +66,11 @@ impl Memory {
         self.shared.arrived.notify_waiters();
     }
 
+    /// Undoes [`Memory::close`]: what was stored is there, as after a restart.
+    pub fn open_again(&self) {
+        self.shared.lock().closed = false;
+    }
+
     fn open(&self) -> Result<MutexGuard<'_, State>, StoreError> {
         let state = self.shared.lock();
         if state.closed { Err(StoreError::Closed) } else { Ok(state) }

@@ -4,4 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod broker;
+pub mod fixture;
 pub mod runner;
+pub mod store;
