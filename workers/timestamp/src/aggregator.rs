@@ -88,7 +88,16 @@ impl Aggregator {
             (None, Some(hospital)) => self.windows.enrol(hospital, context.now),
             (None, None) => return Ok(None),
         };
-        Ok(Some(Taking { worker: self, message, context, owner, stored, bag, closed: Vec::new(), effects: Effects::default() }))
+        Ok(Some(Taking {
+            worker: self,
+            message,
+            context,
+            owner,
+            stored,
+            bag,
+            closed: Vec::new(),
+            effects: Effects::default(),
+        }))
     }
 }
 

@@ -174,7 +174,10 @@ impl<'a> Spool<'a> {
 
     fn spill(&mut self) -> io::Result<()> {
         if self.sinks.is_empty() {
-            self.sinks = vec![self.objects.create().map_err(io::Error::other)?, self.objects.create().map_err(io::Error::other)?];
+            self.sinks = vec![
+                self.objects.create().map_err(io::Error::other)?,
+                self.objects.create().map_err(io::Error::other)?,
+            ];
         }
         for sink in &mut self.sinks {
             sink.write_all(&self.buffer)?;

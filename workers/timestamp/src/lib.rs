@@ -41,6 +41,9 @@ mod tests {
 
     #[test]
     fn the_channels_are_the_ones_that_are_meant() {
-        assert_eq!([DELIVER.name, ENTRIES.name, SEALED.name], ["mailbox.deliver", "timestamp.entries", "timestamp.sealed"]);
+        assert_eq!(
+            [DELIVER.name, ENTRIES.name, SEALED.name],
+            ["mailbox.deliver", "timestamp.entries", "timestamp.sealed"]
+        );
     }
 }

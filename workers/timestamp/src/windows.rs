@@ -4,7 +4,7 @@
 //! window holds its accepted time; a bag with entries spans one window; an empty bag spans consecutive windows up to
 //! `merge_ms`. Windows are closed lazily, by whatever message comes first after their end, so a process that was down
 //! catches up exactly once, with the same bags as if its ticks had come late.
-//! Failure behaviour: none; a clock that steps back is held at the last instant seen.
+//! Failure behaviour: none; a clock that steps back is held at the start of the open bag and at its last entry.
 
 use crate::rows::OpenBag;
 use crate::schedule::Schedule;

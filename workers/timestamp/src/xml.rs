@@ -161,7 +161,9 @@ impl<F: FnMut(u64, &Sha256)> Parser<F> {
             (At::Bag, Event::End(_)) if self.entries > 0 => At::End,
             (At::End, Event::Eof) => At::Eof,
             (at, Event::Text(text)) if !matches!(at, At::HashRead | At::RefRead) && blank(text) => at,
-            (_, Event::DocType(_) | Event::GeneralRef(_)) => return Err(XmlError::Schema("no document type or entity")),
+            (_, Event::DocType(_) | Event::GeneralRef(_)) => {
+                return Err(XmlError::Schema("no document type or entity"));
+            }
             _ => return Err(XmlError::Schema("elements are those of TimeStampBagType, in its order")),
         };
         Ok(())
