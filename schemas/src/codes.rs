@@ -105,6 +105,7 @@ const CODES: &[Code] = &[
     failed("ZGL-STATE-READ", 500, "stored state does not follow its schema", "run zegel check"),
     failed("ZGL-STATE-WRITE", 500, "state could not be written as JSON", "report the fault"),
     failed("ZGL-JOB-UNKNOWN", 500, "no executor knows this job", "upgrade the stage, then replay the dead letter"),
+    failed("ZGL-STOPPING", 503, "process is stopping", "nothing; the work is started again"),
     // The TTP.
     refused("ZGL-TTP-PROJECT", 422, "project is unknown", "check the project's name"),
     refused("ZGL-TTP-EXPIRED", 422, "project has expired", "have the agreement renewed"),
@@ -130,6 +131,8 @@ const CODES: &[Code] = &[
     refused("ZGL-TS-REF", 422, "reference is 0", "number prescriptions from 1 on"),
     refused("ZGL-TS-ENROL", 409, "hospital is not enrolled", "enrol the hospital first"),
     refused("ZGL-TS-HOSPITAL", 422, "address is not a hospital's", "use an address of type NIHII-HOSPITAL"),
+    failed("ZGL-TS-CHAIN", 500, "closed bag does not continue its hospital's chain", "report the fault; later bags of the hospital wait, intake goes on"),
+    failed("ZGL-TS-AUTHORITY", 503, "time-stamp authority gave no valid stamp", "see to the authority; bags wait in order and are stamped later"),
     // The front.
     refused("ZGL-AUTH-TOKEN", 401, "known bearer token is needed", "send the header Authorization: Bearer <token>"),
     refused("ZGL-AUTH-ROLE", 403, "token does not give this right", "use a token that has the right"),

@@ -135,7 +135,7 @@ fn each_chunk(
     let mut next = 0;
     loop {
         if io.stopping() {
-            return Err(again("ZGL-JOB-STOPPED"));
+            return Err(again("ZGL-STOPPING"));
         }
         let page = io.read(Read::Range {
             space: spaces::ENTRIES,
