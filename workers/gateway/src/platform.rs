@@ -1,0 +1,114 @@
+//! What the front stands on: the ports, the tokens and the limits, handed in by the composition root.
+
+use crate::auth::Tokens;
+use crate::recent::{BoxesSeen, Recent};
+use schemas::MailboxAddress;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Semaphore;
+use zegel_core::replies::Replies;
+use zegel_core::{Broker, Clock, Keys, Objects, Store};
+
+/// Limits and constants of the front. Each has a default that fits one machine.
+#[derive(Clone)]
+pub struct GatewayConfig {
+    /// The TTP's own address: always a valid recipient, and the only one of a batch for a project.
+    pub ttp: MailboxAddress,
+    /// Largest message for a mailbox in bytes (code 801 above it).
+    pub message_max: u64,
+    /// Largest batch for a TTP project in bytes.
+    pub batch_max: u64,
+    /// Largest JSON, NDJSON or binary body of any other call, in bytes.
+    pub body_max: usize,
+    /// Requests in flight; more are refused with 503.
+    pub in_flight_max: usize,
+    /// Open connections; more wait in the listener's queue.
+    pub connections_max: usize,
+    /// Transfers over 64 KiB and bulk bodies in flight; each holds up to 1 MiB, or one body.
+    pub bulk_max: usize,
+    /// How long the headers of a request may take.
+    pub header_timeout: Duration,
+    /// How long a body may take before its first byte counts; each 64 KiB received gives a second more.
+    pub body_timeout: Duration,
+    /// How long an answer of a worker is waited for.
+    pub reply_timeout: Duration,
+    /// How long open connections may go on after the shutdown began.
+    pub drain_timeout: Duration,
+    /// Certificate of the time-stamp authority's CA, PEM.
+    pub ca_pem: Vec<u8>,
+}
+
+impl GatewayConfig {
+    /// The defaults, around the one address that has none.
+    #[must_use]
+    pub fn new(ttp: MailboxAddress) -> GatewayConfig {
+        GatewayConfig {
+            ttp,
+            message_max: 10 * 1024 * 1024, // the eHealthBox limit
+            batch_max: 10_000_000_000,     // limits.batch of the design
+            body_max: 8 * 1024 * 1024,     // about 40,000 mutation events
+            in_flight_max: 1024,           // four times the 256 connections that the aim names
+            connections_max: 4096,         // one file descriptor each
+            bulk_max: 32,                  // 32 MiB of transfer buffers
+            header_timeout: Duration::from_secs(10),
+            body_timeout: Duration::from_secs(30),
+            reply_timeout: Duration::from_secs(10),
+            drain_timeout: Duration::from_secs(10),
+            ca_pem: Vec::new(),
+        }
+    }
+}
+
+/// Everything that a handler may use.
+pub struct Platform {
+    /// Where messages go.
+    pub broker: Arc<dyn Broker>,
+    /// Where state is read.
+    pub store: Arc<dyn Store>,
+    /// Where large content is.
+    pub objects: Arc<dyn Objects>,
+    /// Blinding, sealing, randomness.
+    pub keys: Arc<dyn Keys>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Answers of workers in this process.
+    pub replies: Arc<Replies>,
+    /// Who may call.
+    pub tokens: Arc<dyn Tokens>,
+    /// Prints the metrics of the process.
+    pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    /// Limits.
+    pub config: GatewayConfig,
+}
+
+/// What the handlers share: the platform and what the front itself remembers, all of it bounded.
+pub(crate) struct Front {
+    pub(crate) platform: Arc<Platform>,
+    pub(crate) recent: Recent,
+    pub(crate) boxes: BoxesSeen,
+    pub(crate) in_flight: Semaphore,
+    pub(crate) bulk: Semaphore,
+    /// Blinded key of the TTP's address.
+    pub(crate) ttp: schemas::Key,
+}
+
+impl Front {
+    pub(crate) fn new(platform: Arc<Platform>) -> Front {
+        let ttp = zegel_core::names::address_key(&*platform.keys, &platform.config.ttp);
+        Front {
+            in_flight: Semaphore::new(platform.config.in_flight_max.max(1)),
+            bulk: Semaphore::new(platform.config.bulk_max.max(1)),
+            recent: Recent::default(),
+            boxes: BoxesSeen::default(),
+            ttp,
+            platform,
+        }
+    }
+}
+
+impl std::ops::Deref for Front {
+    type Target = Platform;
+    fn deref(&self) -> &Platform {
+        &self.platform
+    }
+}

@@ -1,0 +1,82 @@
+//! The one table of routes: the router, and what the OpenAPI document is compared with, are both made from it.
+
+use crate::platform::{Front, Platform};
+use crate::problem::Problem;
+use crate::{box_items, boxes, dead, mutations, operations, submission, timestamp};
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::MethodRouter;
+use std::sync::Arc;
+
+macro_rules! routes {
+    ($(#[$doc:meta])* $table:ident, $router:ident: $($path:literal => $($method:ident $handler:path),+;)+) => {
+        $(#[$doc])*
+        #[cfg(test)]
+        const $table: &[(&str, &[&str])] = &[$(($path, &[$(stringify!($method)),+])),+];
+
+        fn $router() -> Router<Arc<Front>> {
+            Router::new()$(.route($path, MethodRouter::new()$(.$method($handler))+))+
+        }
+    };
+}
+
+routes! {
+    /// Calls that count against the requests in flight.
+    CALLS, calls:
+    "/v1/messages" => post submission::submit;
+    "/v1/submissions/{id}" => get submission::life;
+    "/v1/boxes" => post boxes::open;
+    "/v1/boxes/{address}" => get boxes::info;
+    "/v1/boxes/{address}/{folder}" => get box_items::list;
+    "/v1/boxes/{address}/items/{item}" => get box_items::read;
+    "/v1/boxes/{address}/items/{item}/parts/{part}" => get box_items::part;
+    "/v1/boxes/{address}/move" => post box_items::move_items;
+    "/v1/boxes/{address}/delete" => post box_items::delete_items;
+    "/v1/timestamp/hospitals" => post timestamp::enrol;
+    "/v1/timestamp/entries" => post timestamp::offer;
+    "/v1/timestamp/bags/{hospital}" => get timestamp::bags;
+    "/v1/timestamp/bags/{hospital}/{file}" => get timestamp::bag_file;
+    "/v1/timestamp/ca.pem" => get timestamp::ca;
+    "/v1/inscriptions" => post mutations::inscribe;
+    "/v1/mutations" => post mutations::feed_in;
+    "/v1/feeds/{organisation}" => get mutations::feed_out;
+    "/v1/feeds/{organisation}/ack" => post mutations::acknowledge;
+    "/v1/dead" => get dead::list;
+    "/v1/dead/{channel}/{partition}/{number}/replay" => post dead::replay;
+    "/v1/dead/{channel}/{partition}/{number}" => delete dead::drop;
+    "/v1/alerts" => get operations::alerts;
+    "/v1/stats" => get operations::stats;
+}
+
+routes! {
+    /// Calls that are answered however busy the process is, and without a token.
+    OPEN, open:
+    "/healthz" => get operations::healthz;
+    "/readyz" => get operations::readyz;
+    "/metrics" => get operations::metrics;
+    "/openapi.json" => get operations::openapi;
+}
+
+/// The whole front as a service.
+#[must_use]
+pub fn router(platform: Arc<Platform>) -> Router {
+    let front = Arc::new(Front::new(platform));
+    calls()
+        .layer(from_fn_with_state(front.clone(), shed))
+        .merge(open())
+        .fallback(|| async { Problem::new("ZGL-HTTP-ROUTE", "see /openapi.json for what there is") })
+        .method_not_allowed_fallback(|| async {
+            Problem::new("ZGL-HTTP-METHOD", "see /openapi.json for what there is")
+        })
+        .with_state(front)
+}
+
+/// Refuses what would be one request too many, instead of letting it wait without an end.
+async fn shed(State(front): State<Arc<Front>>, request: Request, next: Next) -> Response {
+    match front.in_flight.try_acquire() {
+        Ok(_place) => next.run(request).await,
+        Err(_) => Problem::new("ZGL-HTTP-BUSY", "try again in a second").into_response(),
+    }
+}
