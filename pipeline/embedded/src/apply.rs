@@ -11,7 +11,7 @@ use crate::shared::Shared;
 use rusqlite::Connection;
 use schemas::{Key, Millis};
 use zegel_core::store::{Claim, DeadLetter, Parked, TimerChange};
-use zegel_core::{Delivery, OwnerId, Outgoing, Slot, Step, StoreError, Write};
+use zegel_core::{Delivery, Outgoing, OwnerId, Slot, Step, StoreError, Write};
 
 /// The writer's transaction while it grows.
 pub(crate) struct Transaction<'a> {
@@ -95,9 +95,8 @@ impl Transaction<'_> {
         }
         let partition = &self.shared.partitions[index];
         let id = message_id(partition.channel.code, partition.number, number);
-        let mut insert = self
-            .connection
-            .prepare_cached("INSERT INTO messages(id, key, message, body) VALUES(?, ?, ?, ?)")?;
+        let mut insert =
+            self.connection.prepare_cached("INSERT INTO messages(id, key, message, body) VALUES(?, ?, ?, ?)")?;
         insert.execute((id, &message.key.0[..], &message.id.0[..], &message.body.bytes()[..]))?;
         self.cache.last[index] = number;
         let delivery = Delivery { number, key: message.key, id: message.id, body: message.body.clone() };
@@ -206,9 +205,11 @@ impl Transaction<'_> {
     }
 
     fn cancel_timer(&self, slot: Slot, key: Key, name: &str) -> Result<(), Fault> {
-        self.connection
-            .prepare_cached("DELETE FROM timers WHERE slot = ? AND key = ? AND name = ?")?
-            .execute((slot_code(slot), &key.0[..], name))?;
+        self.connection.prepare_cached("DELETE FROM timers WHERE slot = ? AND key = ? AND name = ?")?.execute((
+            slot_code(slot),
+            &key.0[..],
+            name,
+        ))?;
         Ok(())
     }
 
@@ -282,12 +283,7 @@ impl Transaction<'_> {
     }
 
     fn resolve_dead(&mut self, slot: Slot, number: u64, again: Option<&Outgoing>) -> Result<Reply, Fault> {
-        let place = (
-            i64::from(slot.channel),
-            i64::from(slot.partition),
-            number.cast_signed(),
-            i64::from(slot.group),
-        );
+        let place = (i64::from(slot.channel), i64::from(slot.partition), number.cast_signed(), i64::from(slot.group));
         let taken = self
             .connection
             .prepare_cached("DELETE FROM dead WHERE channel = ? AND partition = ? AND number = ? AND grp = ?")?

@@ -17,19 +17,21 @@ pub struct Finding {
     pub what: String,
 }
 
-/// Each rule, and a query that names the places where it is broken. Places are numbers of our own.
+/// Each rule, and a query that names the places where it is broken. Places are numbers of our own. SQLite's shifts and
+/// bit operators have one precedence, so every one stands in parentheses.
 const RULES: &[(&str, &str)] = &[
     (
         "position",
-        "SELECT 'slot ' || slot || ' is past the last number of its partition' FROM slots s WHERE position > max(
-           coalesce((SELECT max(id & 0xFFFFFFFFFF) FROM messages WHERE id BETWEEN ((slot >> 32) << 48 | (slot & 65535) << 40)
-             AND ((slot >> 32) << 48 | (slot & 65535) << 40 | 0xFFFFFFFFFF)), 0),
-           coalesce((SELECT trimmed FROM partitions WHERE partition = (slot >> 32) << 8 | (slot & 65535)), 0))",
+        "WITH places AS (SELECT slot, position, ((slot >> 32) << 8) | (slot & 65535) AS place FROM slots)
+         SELECT 'slot ' || slot || ' is past the last number of its partition' FROM places WHERE position > max(
+           coalesce((SELECT max(id) & 0xFFFFFFFFFF FROM messages
+             WHERE id BETWEEN (place << 40) AND ((place << 40) | 0xFFFFFFFFFF)), 0),
+           coalesce((SELECT trimmed FROM partitions WHERE partition = place), 0))",
     ),
     (
         "trimmed",
-        "SELECT 'partition ' || partition || ' was trimmed past a group' FROM partitions p WHERE EXISTS (SELECT 1 FROM slots
-           WHERE (slot >> 32) << 8 | (slot & 65535) = p.partition AND max(position, settled) < p.trimmed)",
+        "SELECT 'partition ' || partition || ' was trimmed past a group' FROM partitions WHERE EXISTS (SELECT 1 FROM slots
+           WHERE (((slot >> 32) << 8) | (slot & 65535)) = partition AND max(position, settled) < trimmed)",
     ),
     (
         "parked",
@@ -38,19 +40,18 @@ const RULES: &[(&str, &str)] = &[
     ),
     (
         "dead",
-        "SELECT 'channel ' || d.channel || ' partition ' || partition || ' has dead number ' || number ||
-           ', which its group has not reached' FROM dead d
-           LEFT JOIN slots s ON s.slot = d.channel << 32 | d.grp << 16 | d.partition
-           WHERE number > coalesce(s.position, 0)",
+        "SELECT 'channel ' || channel || ' partition ' || partition || ' has dead number ' || number ||
+           ', which its group has not reached' FROM dead
+           LEFT JOIN slots ON slot = ((channel << 32) | (grp << 16) | partition) WHERE number > coalesce(position, 0)",
     ),
     (
         "width",
         "SELECT 'a key, id or owner has a wrong length in ' || t FROM (
-           SELECT 'messages' AS t, id AS n FROM messages WHERE length(key) <> 16 OR length(message) <> 16
-           UNION ALL SELECT 'state', space FROM state WHERE length(owner) <> 16
-           UNION ALL SELECT 'timers', slot FROM timers WHERE length(key) <> 16 OR length(message) <> 16
-           UNION ALL SELECT 'parked', slot FROM parked WHERE length(key) <> 16 OR length(message) <> 16
-           UNION ALL SELECT 'dead', channel FROM dead WHERE length(key) <> 16 OR length(message) <> 16)",
+           SELECT 'messages' AS t FROM messages WHERE length(key) <> 16 OR length(message) <> 16
+           UNION ALL SELECT 'state' FROM state WHERE length(owner) <> 16
+           UNION ALL SELECT 'timers' FROM timers WHERE length(key) <> 16 OR length(message) <> 16
+           UNION ALL SELECT 'parked' FROM parked WHERE length(key) <> 16 OR length(message) <> 16
+           UNION ALL SELECT 'dead' FROM dead WHERE length(key) <> 16 OR length(message) <> 16)",
     ),
     (
         "topology",
@@ -107,16 +108,12 @@ fn texts(connection: &Connection, sql: &str) -> rusqlite::Result<Vec<String>> {
 fn gaps(connection: &Connection) -> rusqlite::Result<Vec<String>> {
     let mut found = Vec::new();
     let mut trimmed = connection.prepare("SELECT coalesce(max(trimmed), 0) FROM partitions WHERE partition = ?")?;
-    let mut range =
-        connection.prepare("SELECT count(*), min(id), max(id) FROM messages WHERE id BETWEEN ? AND ?")?;
+    let mut range = connection.prepare("SELECT count(*), min(id), max(id) FROM messages WHERE id BETWEEN ? AND ?")?;
     for channel in topology::CHANNELS {
         for partition in 0..channel.partitions {
-            let gone: i64 =
-                trimmed.query_row([layout::partition_code(channel.code, partition)], |row| row.get(0))?;
-            let ends = (
-                message_id(channel.code, partition, 0),
-                message_id(channel.code, partition, layout::MAX_NUMBER),
-            );
+            let gone: i64 = trimmed.query_row([layout::partition_code(channel.code, partition)], |row| row.get(0))?;
+            let ends =
+                (message_id(channel.code, partition, 0), message_id(channel.code, partition, layout::MAX_NUMBER));
             let (count, first, last): (i64, Option<i64>, Option<i64>) =
                 range.query_row(ends, |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
             let (Some(first), Some(last)) = (first, last) else { continue };

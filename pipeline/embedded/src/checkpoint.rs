@@ -43,14 +43,16 @@ impl Stop {
 }
 
 /// Runs until stopped or the disk fails.
-pub(crate) fn run(connection: &Connection, shared: &Shared, stop: &Stop, on_fatal: &OnFatal) {
+pub(crate) fn run(connection: &Connection, shared: &Shared, stop: &Stop, on_fatal: &OnFatal, wal_limit: u64) {
+    // Well before the writer would have to restart the log itself.
+    let small = SMALL.min(wal_limit / 4);
     let mut done = 0;
     let mut looks = 0;
     while stop.sleep() {
         let commits = shared.metrics.commits.load(Ordering::Relaxed);
         looks += 1;
-        let small = shared.metrics.wal_bytes.load(Ordering::Relaxed) < SMALL;
-        if commits == done || (small && looks < LOOKS) {
+        let is_small = shared.metrics.wal_bytes.load(Ordering::Relaxed) < small;
+        if commits == done || (is_small && looks < LOOKS) {
             continue;
         }
         (done, looks) = (commits, 0);

@@ -121,7 +121,8 @@ impl From<rusqlite::Error> for Fault {
 
 /// The port's error for SQLite's.
 pub(crate) fn store_error(error: &rusqlite::Error) -> StoreError {
-    const CHANGED_ON_DISK: [i32; 3] = [ffi::SQLITE_IOERR_SHORT_READ, ffi::SQLITE_IOERR_DATA, ffi::SQLITE_IOERR_CORRUPTFS];
+    const CHANGED_ON_DISK: [i32; 3] =
+        [ffi::SQLITE_IOERR_SHORT_READ, ffi::SQLITE_IOERR_DATA, ffi::SQLITE_IOERR_CORRUPTFS];
     // A file system that is full or over quota may answer a write with another code than ENOSPC.
     const CANNOT_GROW: [i32; 3] = [ffi::SQLITE_IOERR_WRITE, ffi::SQLITE_IOERR_SHMSIZE, ffi::SQLITE_IOERR_TRUNCATE];
     let what = meaning(error);

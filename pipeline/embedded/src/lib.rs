@@ -39,7 +39,7 @@ use crate::queue::{Queue, Reply, Request};
 use crate::readers::Readers;
 use crate::shared::Shared;
 use crate::subscription::{SlotStream, broker_error};
-use crate::writer::{OnFatal, Writer};
+use crate::writer::Writer;
 use async_trait::async_trait;
 use schemas::Millis;
 use std::path::Path;
@@ -47,9 +47,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use zegel_core::store::{Claim, DeadFilter, DeadLetter, Parked, ParkedHead, SlotStats, Timer};
-use zegel_core::{
-    Broker, BrokerError, Outgoing, OwnerId, Read, Rows, Slot, Step, Store, StoreError, Subscription,
-};
+use zegel_core::{Broker, BrokerError, Outgoing, OwnerId, Read, Rows, Slot, Step, Store, StoreError, Subscription};
 
 /// When a refused producer is to try again. A second is long enough for a backlog to move and short for a person.
 const RETRY_AFTER_MS: u64 = 1_000;
@@ -118,7 +116,7 @@ impl Embedded {
         let queue = Arc::new(Queue::new(options.queue_bytes));
         let readers = Arc::new(Readers::open(path)?);
         let stop = Arc::new(Stop::default());
-        let checkpointer = checkpointer(path, &shared, &stop, &options.on_fatal)?;
+        let checkpointer = checkpointer(path, &shared, &stop, &options)?;
         let writer = Writer {
             connection,
             shared: Arc::clone(&shared),
@@ -198,11 +196,12 @@ fn checkpointer(
     path: &Path,
     shared: &Arc<Shared>,
     stop: &Arc<Stop>,
-    on_fatal: &OnFatal,
+    options: &Options,
 ) -> Result<JoinHandle<()>, OpenError> {
     let connection = layout::open_checkpointer(path)?;
-    let (shared, stop, on_fatal) = (Arc::clone(shared), Arc::clone(stop), Arc::clone(on_fatal));
-    spawn(path, "embedded-checkpoint", move || checkpoint::run(&connection, &shared, &stop, &on_fatal))
+    let (shared, stop) = (Arc::clone(shared), Arc::clone(stop));
+    let (on_fatal, limit) = (Arc::clone(&options.on_fatal), options.wal_bytes);
+    spawn(path, "embedded-checkpoint", move || checkpoint::run(&connection, &shared, &stop, &on_fatal, limit))
 }
 
 /// What the file says, before the first request.
@@ -221,8 +220,12 @@ fn publish_progress(cache: &Cache, shared: &Shared) {
 impl Broker for Embedded {
     async fn publish(&self, batch: Vec<Outgoing>) -> Vec<Result<(), BrokerError>> {
         let mut outcomes: Vec<_> = batch.iter().map(|message| self.admit(message)).collect();
-        let admitted: Vec<Outgoing> =
-            batch.into_iter().zip(&outcomes).filter(|(_, admitted)| admitted.is_ok()).map(|(message, _)| message).collect();
+        let admitted: Vec<Outgoing> = batch
+            .into_iter()
+            .zip(&outcomes)
+            .filter(|(_, admitted)| admitted.is_ok())
+            .map(|(message, _)| message)
+            .collect();
         if admitted.is_empty() {
             return outcomes;
         }

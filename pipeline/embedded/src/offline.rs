@@ -59,8 +59,7 @@ impl Offline {
     /// # Errors
     /// See [`StoreError`].
     pub fn stats(&self) -> Result<Vec<SlotStats>, StoreError> {
-        let cache =
-            Cache::load(&self.connection, &self.shared).map_err(|error| crate::error::store_error(&error))?;
+        let cache = Cache::load(&self.connection, &self.shared).map_err(|error| crate::error::store_error(&error))?;
         publish_progress(&cache, &self.shared);
         let mut lines: Vec<SlotStats> = self.shared.partitions.iter().flat_map(lines_of).collect();
         lines.sort_by_key(|line| line.slot);

@@ -232,7 +232,7 @@ pub(crate) fn stats(connection: &Connection, mut lines: Vec<SlotStats>) -> Resul
     let mut all = || -> rusqlite::Result<()> {
         let parked = count("SELECT slot, count(*) FROM parked GROUP BY slot")?;
         let timers = count("SELECT slot, count(*) FROM timers INDEXED BY timers_due GROUP BY slot")?;
-        let dead = count("SELECT channel << 32 | grp << 16 | partition AS slot, count(*) FROM dead GROUP BY 1")?;
+        let dead = count("SELECT (channel << 32) | (grp << 16) | partition, count(*) FROM dead GROUP BY 1")?;
         for line in &mut lines {
             let of = |counts: &HashMap<Slot, u64>| counts.get(&line.slot).copied().unwrap_or(0);
             (line.parked, line.timers, line.dead) = (of(&parked), of(&timers), of(&dead));

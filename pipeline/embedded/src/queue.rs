@@ -3,12 +3,12 @@
 //! A producer waits for room before it may enqueue, so memory is flat however many producers there are. Answers come after
 //! the commit.
 
+use schemas::Millis;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use zegel_core::store::{Claim, TimerChange};
-use zegel_core::{OwnerId, Outgoing, Slot, Step, StoreError};
-use schemas::Millis;
+use zegel_core::{Outgoing, OwnerId, Slot, Step, StoreError};
 
 /// What a request costs beside its bytes, so that one bound holds both: 64 MiB are at most 65,536 empty messages.
 const PER_ITEM: usize = 1_024;
@@ -142,6 +142,13 @@ impl Queue {
         self.room.close();
         self.lock().closed = true;
         self.filled.notify_one();
+    }
+
+    /// Refuses new requests and drops those that are in: who waits is told that the store is closed.
+    pub(crate) fn abandon(&self) {
+        self.close();
+        let left = std::mem::take(&mut self.lock().items);
+        drop(left);
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

@@ -19,7 +19,7 @@ use fail::fail_point;
 use rusqlite::Connection;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use zegel_core::{Delivery, StoreError};
 
 /// Requests in one transaction: at 4 microseconds each, an fsync every 2 ms at the latest.
@@ -50,17 +50,21 @@ pub(crate) struct Writer {
 /// The store cannot go on.
 struct Fatal;
 
+/// However the writer ends, also by a panic: nobody waits for an answer that will not come.
+struct End(Arc<Queue>, Arc<Shared>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.1.close();
+        self.0.abandon();
+    }
+}
+
 impl Writer {
     /// Works until the queue is closed and empty, or the disk fails.
     pub(crate) fn run(mut self) {
-        if self.work().is_err() {
-            self.queue.close();
-            // Dropping what is left tells everybody who waits that the store is closed.
-            while let Taken::Work(left) = self.queue.take(Duration::ZERO, 0, Duration::ZERO, (usize::MAX, usize::MAX)) {
-                drop(left);
-            }
-        }
-        self.shared.close();
+        let _end = End(Arc::clone(&self.queue), Arc::clone(&self.shared));
+        let _ = self.work();
         drop(self.connection);
         // Last: while the file is open nobody else may have it.
         drop(self.lock);
@@ -68,19 +72,25 @@ impl Writer {
 
     fn work(&mut self) -> Result<(), Fatal> {
         let mut expected = 0;
+        let mut tidied = Instant::now();
         loop {
-            match self.queue.take(IDLE, expected, PATIENCE, (GROUP, GROUP_BYTES)) {
+            let taken = self.queue.take(IDLE, expected, PATIENCE, (GROUP, GROUP_BYTES));
+            expected = 0;
+            match taken {
                 Taken::Work(group) => {
-                    expected = if group.len() > 1 { group.len().min(GROUP) } else { 0 };
+                    // One producer alone is not waited for: its next request follows the answer.
+                    expected = if group.len() > 1 { group.len() } else { 0 };
                     self.group(group)?;
-                    self.trim(TRIM)?;
                 }
-                Taken::Idle => {
-                    expected = 0;
-                    self.trim(1)?;
-                }
+                Taken::Idle => {}
                 Taken::Closed => return self.finish(),
             }
+            // Under load in large pieces; now and then also small ones, or a full disk would never get room again.
+            let least = if tidied.elapsed() < IDLE { TRIM } else { 1 };
+            if least == 1 {
+                tidied = Instant::now();
+            }
+            self.trim(least)?;
             if self.shared.metrics.wal_bytes.load(Ordering::Relaxed) > self.wal_limit {
                 self.restart_log()?;
             }
@@ -206,7 +216,6 @@ impl Writer {
     }
 
     fn trim_partition(&mut self, index: usize) -> Result<(), Fault> {
-        fail_point!("embedded::before-trim");
         let partition = &self.shared.partitions[index];
         let (channel, number) = (partition.channel.code, partition.number);
         let first = self.cache.trimmed[index] + 1;
@@ -214,12 +223,11 @@ impl Writer {
         if last < first {
             return Ok(());
         }
+        fail_point!("embedded::before-trim");
         self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         let range = (message_id(channel, number, first), message_id(channel, number, last));
-        let deleted = self
-            .connection
-            .prepare_cached("DELETE FROM messages WHERE id BETWEEN ? AND ?")?
-            .execute(range)?;
+        let deleted =
+            self.connection.prepare_cached("DELETE FROM messages WHERE id BETWEEN ? AND ?")?.execute(range)?;
         self.connection
             .prepare_cached("INSERT OR REPLACE INTO partitions(partition, trimmed) VALUES(?, ?)")?
             .execute((partition_code(channel, number), last.cast_signed()))?;
@@ -241,7 +249,9 @@ impl Writer {
 
     /// Waits for the readers of the log, checkpoints the rest, and lets the next transaction begin at the log's start.
     fn restart_log(&mut self) -> Result<(), Fatal> {
+        fail_point!("embedded::before-restart", |_| Ok(()));
         let restarted = self.connection.query_row("PRAGMA wal_checkpoint(RESTART)", [], |row| row.get::<_, i64>(0));
+        fail_point!("embedded::after-restart", |_| Ok(()));
         match restarted {
             Ok(0) => {
                 add(&self.shared.metrics.restarts, 1);

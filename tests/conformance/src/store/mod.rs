@@ -96,7 +96,7 @@ async fn everything(store: &Arc<dyn Store>) -> Everything {
         timers,
         parked,
         dead: ok(store.dead(DeadFilter { limit: ALL, ..DeadFilter::default() }).await),
-        stats: ok(store.stats().await),
+        stats: ok(store.stats().await).into_iter().filter(|line| slots().contains(&line.slot)).collect(),
     }
 }
 

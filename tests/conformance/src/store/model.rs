@@ -53,12 +53,12 @@ async fn compare<F: Fixture>(history: &[Operation]) {
         } else {
             let expected = perform(&reference, operation, &mut epochs.clone()).await;
             let got = perform(&backend, operation, &mut epochs).await;
-            assert_eq!(got, expected, "operation {n} is answered differently: {operation:?}\nof {history:#?}");
+            assert_eq!(got, expected, "operation {n} is answered differently: {operation:?}\nof {history:?}");
         }
     }
-    assert_eq!(everything(&backend.store).await, everything(&reference.store).await, "after {history:#?}");
+    assert_eq!(everything(&backend.store).await, everything(&reference.store).await, "after {history:?}");
     for slot in slots() {
-        assert_eq!(delivered(&backend, slot).await, delivered(&reference, slot).await, "messages after {history:#?}");
+        assert_eq!(delivered(&backend, slot).await, delivered(&reference, slot).await, "messages after {history:?}");
     }
 }
 
