@@ -114,6 +114,15 @@ fn a_document_that_comes_too_late_never_enters() {
 }
 
 #[test]
+fn a_notice_is_never_too_late() {
+    let (mut bench, owner) = open_box(ROOMY);
+    let mut envelope = bench.envelope(owner, &notice(1));
+    envelope.deadline = Some(bench.now);
+    bench.deliver_envelope(envelope);
+    assert_eq!(numbers(&mut bench, owner, Shelf::Inbox), [1]);
+}
+
+#[test]
 fn opening_a_box_again_changes_its_capacity_only() {
     let (mut bench, owner) = open_box(ROOMY);
     deliver(&mut bench, owner, &document(1, 10));

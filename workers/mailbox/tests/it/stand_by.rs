@@ -2,7 +2,7 @@
 
 use crate::{REGISTRY, address, answers, box_row, deliver, document, notice, numbers, open_box, said, shelf};
 use bytes::Bytes;
-use schemas::messages::{BoxCommand, Expire, OpenBox};
+use schemas::messages::{BoxCommand, Deliver, Expire, OpenBox};
 use schemas::{Key, MessageId, Millis};
 use zegel_core::Effects;
 use zegel_core::slot::spaces;
@@ -47,7 +47,7 @@ fn notices_ignore_the_capacity_and_take_no_room() {
     let (mut bench, owner) = open_box(10);
     deliver(&mut bench, owner, &document(1, 10));
     deliver(&mut bench, owner, &document(2, 10));
-    deliver(&mut bench, owner, &notice(3));
+    deliver(&mut bench, owner, &Deliver { parts: document(3, 10).parts, ..notice(3) });
     assert_eq!(numbers(&mut bench, owner, Shelf::Inbox), [1, 3]);
     assert_eq!(box_row(&mut bench, owner).bytes, 10);
 }
@@ -87,12 +87,15 @@ fn the_box_withdraws_by_itself_what_still_waits_shortly_before_the_deadline() {
     let start = bench.now;
     with_deadline(&mut bench, owner, 1, start.plus(2 * HOUR));
     with_deadline(&mut bench, owner, 2, start.plus(HOUR));
+    with_deadline(&mut bench, owner, 4, start.plus(2 * HOUR));
     deliver(&mut bench, owner, &document(3, 3_000));
     assert_eq!(bench.timers.len(), 1, "one timer, for the earliest");
     let effects = bench.fire(owner, "stand-by");
     assert!(bench.now >= start.plus(HOUR - TOO_LATE_MS) && bench.now < start.plus(HOUR - TOO_LATE_MS + 30_000));
     assert_eq!(answers(&effects), said(&[(2, "ZGL-STANDBY")]));
-    assert_eq!(answers(&bench.fire(owner, "stand-by")), said(&[(1, "ZGL-STANDBY")]));
+    assert!(bench.timers.values().all(|timer| timer.message.envelope.deadline.is_none()), "it must fire however late");
+    let effects = bench.fire(owner, "stand-by");
+    assert_eq!(answers(&effects), said(&[(1, "ZGL-STANDBY"), (4, "ZGL-STANDBY")]));
     assert_eq!(numbers(&mut bench, owner, Shelf::StandBy), [3], "without a deadline it may wait");
     assert!(bench.timers.is_empty());
 }
@@ -126,6 +129,8 @@ fn what_waits_too_long_is_withdrawn_even_when_there_is_room_before_the_timer_fir
     bench.now = deadline;
     let effects = bench.deliver(owner, &BoxCommand::Delete { items: vec![id(1)] });
     assert_eq!(answers(&effects), said(&[(2, "ZGL-STANDBY"), (3, "done")]));
+    let deadlines: Vec<_> = effects.produced.iter().filter_map(|answer| answer.envelope.deadline).collect();
+    assert_eq!(deadlines, [deadline, deadline.plus(HOUR)], "each answer has its own submission's deadline");
     assert!(bench.timers.is_empty(), "nothing waits any more, so no timer does");
 }
 

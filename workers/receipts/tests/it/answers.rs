@@ -89,6 +89,7 @@ fn the_timer_goes_with_the_last_final_answer() {
     assert_eq!(bench.timers.len(), 1);
     answer(&mut bench, GP, refused("802"));
     assert_eq!(bench.timers.len(), 0);
+    assert!(see(&mut bench, AckType::Read).cancelled.is_empty(), "a timer goes once, not with each later message");
 }
 
 #[test]
