@@ -24,7 +24,7 @@ use object_store::{Error, ObjectMeta, ObjectStore, ObjectStoreExt};
 use schemas::messages::ObjectRef;
 use schemas::{Millis, Sha256};
 use std::fmt;
-use std::fs::{self, DirBuilder};
+use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -55,7 +55,7 @@ impl EncryptedObjects {
     /// [`ObjectsError::Unavailable`] when the folder cannot be used.
     pub fn open_local(folder: &Path, keyring: Arc<Keyring>, runtime: Handle) -> Result<EncryptedObjects, ObjectsError> {
         let uploads = folder.join(UPLOADS);
-        DirBuilder::new().recursive(true).mode(0o700).create(&uploads).map_err(unavailable)?;
+        make_folders(&uploads).map_err(unavailable)?;
         let store = LocalFileSystem::new_with_prefix(folder).map_err(unavailable)?.with_fsync(true);
         Ok(EncryptedObjects { store: Arc::new(store), uploads, keyring, runtime })
     }
@@ -133,6 +133,24 @@ fn stored(meta: &ObjectMeta) -> Option<StoredObject> {
         modified: Millis(meta.last_modified.timestamp_millis()),
         size: meta.size,
     })
+}
+
+/// Makes a folder and those above it that are missing, each durable in the one that holds it: objects are durable only if
+/// the way to them is.
+fn make_folders(folder: &Path) -> io::Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    let parent = match folder.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    make_folders(parent)?;
+    match DirBuilder::new().mode(0o700).create(folder) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    File::open(parent)?.sync_all()
 }
 
 fn remove_older(entry: &fs::DirEntry, limit: std::time::SystemTime) -> io::Result<bool> {
