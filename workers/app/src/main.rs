@@ -1,1 +1,62 @@
-fn main() {}
+//! The program `zegel`: one executable, its work by subcommand.
+//!
+//! [`platform`] is the composition root, the only place that knows every kind of part. Commands that ask a running
+//! platform go over HTTP with [`client`]; `check`, `config`, `topology` and `timestamp verify` need none.
+
+#![forbid(unsafe_code)]
+
+mod agent;
+mod bags;
+mod check;
+mod cli;
+mod client;
+mod commands;
+mod config;
+mod demo;
+mod failed;
+mod folder;
+mod platform;
+mod signals;
+mod store_metrics;
+mod submit;
+mod telemetry;
+mod term;
+
+use clap::Parser;
+use cli::{Cli, Command};
+use commands::Place;
+use config::Overrides;
+use failed::Failed;
+use std::process::ExitCode;
+use term::Report;
+
+fn main() -> ExitCode {
+    // FAILPOINTS in the environment says where this process stops or dies.
+    #[cfg(feature = "failpoints")]
+    let _scenario = fail::FailScenario::setup();
+    let cli = Cli::parse();
+    let json = cli.json;
+    ExitCode::from(term::finish(run(cli), json))
+}
+
+fn run(cli: Cli) -> Result<Report, Failed> {
+    let listen = match &cli.command {
+        Command::Up(up) => up.listen,
+        _ => None,
+    };
+    let place = Place { overrides: Overrides { file: cli.config, data: cli.data, listen }, json: cli.json };
+    match &cli.command {
+        Command::Up(wanted) => commands::up::run(&place, wanted),
+        Command::Demo(wanted) => demo::run(&place, wanted),
+        Command::Send(wanted) => commands::send::run(&place, wanted),
+        Command::Inbox(wanted) => commands::inbox::run(&place, wanted),
+        Command::Receipts(wanted) => commands::inbox::receipts(&place, wanted),
+        Command::Timestamp(wanted) => commands::timestamp::run(&place, wanted),
+        Command::Mutations(wanted) => commands::mutations::run(&place, wanted),
+        Command::Mailbox(wanted) => commands::mailbox::run(&place, wanted),
+        Command::Dead(wanted) => commands::dead::run(&place, wanted),
+        Command::Check => check::run(&place),
+        Command::Topology { format } => commands::topology::run(*format),
+        Command::Config(wanted) => commands::settings::run(&place, wanted),
+    }
+}

@@ -1,0 +1,134 @@
+//! I6: each hospital's bags form an unbroken chain of contiguous windows, every token verifies over the stored bytes, and
+//! each accepted reference is in exactly one bag, or in the one that is still open.
+
+use super::Line;
+use super::rows::{Rows, failure};
+use crate::failed::{Failed, at};
+use crate::folder::Folder;
+use bytes::Bytes;
+use schemas::Key;
+use schemas::messages::Content;
+use std::collections::HashMap;
+use std::io::{Cursor, Read};
+use zegel_core::Objects;
+use zegel_core::rows::decode;
+use zegel_core::slot::spaces;
+use zegel_crypto::tsa::TrustAnchor;
+use zegel_objects::EncryptedObjects;
+use zegel_timestamp::audit::{self, Evidence, Link};
+use zegel_timestamp::rows::{ArchivedBag, Bucket, OpenBag};
+
+/// References of a bag's bucket: what a number is made of (see the rows of the time-stamp stage).
+const BUCKET: u64 = 16;
+
+/// Checks every hospital.
+///
+/// # Errors
+/// When the database, an object or the authority's certificate cannot be read.
+pub fn check(rows: &Rows, folder: &Folder) -> Result<Line, Failed> {
+    let mut line = Line::new("I6", "bags are chained, stamped, and hold each accepted reference once");
+    let path = folder.tsa().join("ca.pem");
+    let pem = std::fs::read_to_string(&path).map_err(at(&path))?;
+    let anchor = TrustAnchor::from_pem(&pem).map_err(failure)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    let objects =
+        EncryptedObjects::open_local(&folder.objects(), rows.keys(), runtime.handle().clone()).map_err(failure)?;
+    let mut open_bags: Vec<(Key, OpenBag)> = Vec::new();
+    rows.every(spaces::BAGS, |owner, _, value| {
+        match value.and_then(|bytes| decode::<OpenBag>(&bytes).ok()) {
+            Some(bag) => open_bags.push((owner, bag)),
+            None => line.fault(format!("the open bag of hospital {owner} cannot be read")),
+        }
+        Ok(())
+    })?;
+    for (owner, open) in open_bags {
+        hospital(rows, &objects, &anchor, owner, &open, &mut line)?;
+    }
+    Ok(line)
+}
+
+fn hospital(
+    rows: &Rows,
+    objects: &EncryptedObjects,
+    anchor: &TrustAnchor,
+    owner: Key,
+    open: &OpenBag,
+    line: &mut Line,
+) -> Result<(), Failed> {
+    let mut link: Option<Link> = None;
+    let mut places: HashMap<u64, u64> = HashMap::new();
+    for sequence in 1..open.sequence {
+        let Some(bag) = archived(rows, owner, b'b', sequence)?.and_then(|row| decode::<ArchivedBag>(&row).ok()) else {
+            // Closed and not sealed yet: its message is on its way, and later ones are behind it.
+            break;
+        };
+        line.looked_at += 1;
+        let tsr = archived(rows, owner, b't', sequence)?.unwrap_or_default();
+        let xml: Box<dyn Read> = match &bag.xml {
+            Content::Object(object) => objects.open(object).map_err(failure)?,
+            Content::Stored(id) => {
+                Box::new(Cursor::new(rows.one(spaces::PAYLOADS, Key(id.0), Bytes::new())?.unwrap_or_default()))
+            }
+            Content::Attached => Box::new(Cursor::new(Bytes::new())),
+        };
+        let evidence = Evidence { xml, tsr: &tsr, header: &bag.header, previous: link.as_ref() };
+        let report = audit::check(evidence, anchor, |reference, _| {
+            if let Some(first) = places.insert(reference, sequence) {
+                line.findings.push(format!("a reference is in bags {first} and {sequence} of hospital {owner}"));
+            }
+        });
+        for finding in &report.findings {
+            line.fault(format!("bag {sequence} of hospital {owner}: {}", finding.name()));
+        }
+        if report.imprint != Some(bag.imprint) {
+            line.fault(format!("bag {sequence} of hospital {owner}: its bytes are not those that were stamped"));
+        }
+        link = report.link;
+    }
+    let sealed = link.map_or(0, |link| link.header.sequence);
+    references(rows, owner, sealed, &mut places, line)
+}
+
+/// Every reference that was taken for a sealed bag is in it, and nothing else is.
+fn references(
+    rows: &Rows,
+    owner: Key,
+    sealed: u64,
+    places: &mut HashMap<u64, u64>,
+    line: &mut Line,
+) -> Result<(), Failed> {
+    rows.every(spaces::REFERENCES, |found, sub, value| {
+        if found != owner {
+            return Ok(());
+        }
+        let number = sub.get(..8).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes);
+        let Some(bucket) = value.and_then(|bytes| Bucket::read(&bytes).ok()) else {
+            line.fault(format!("references of hospital {owner} cannot be read"));
+            return Ok(());
+        };
+        for reference in number * BUCKET..(number + 1) * BUCKET {
+            let Some(taken) = bucket.find(reference) else { continue };
+            match places.remove(&reference) {
+                Some(bag) if bag < taken.earliest_bag => {
+                    line.fault(format!("a reference of hospital {owner} is in bag {bag}, before it was accepted"));
+                }
+                Some(_) => {}
+                None if taken.earliest_bag <= sealed => {
+                    line.fault(format!("a reference of hospital {owner} is in no bag"));
+                }
+                None => {}
+            }
+        }
+        Ok(())
+    })?;
+    if !places.is_empty() {
+        line.fault(format!("bags of hospital {owner} hold {} references that nobody sent", places.len()));
+    }
+    Ok(())
+}
+
+fn archived(rows: &Rows, owner: Key, kind: u8, sequence: u64) -> Result<Option<Bytes>, Failed> {
+    let mut sub = vec![kind];
+    sub.extend_from_slice(&sequence.to_be_bytes());
+    rows.one(spaces::ARCHIVE, owner, sub.into())
+}

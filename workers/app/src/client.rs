@@ -1,0 +1,229 @@
+//! A client of the platform's HTTP API: one call a method, refusals as [`Failed`].
+//!
+//! A busy platform (429, 503 with Retry-After) is asked again a bounded number of times; a body that is a file is opened
+//! anew for each try. Bodies are streamed both ways, so memory does not depend on their size.
+
+use crate::failed::{Failed, at};
+use serde_json::Value;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::Path;
+use std::time::Duration;
+use ureq::http::Response;
+use ureq::{Agent, Body, SendBody};
+
+/// How often a busy platform is asked again.
+const TRIES: u32 = 30;
+/// The longest wait between two tries, whatever the platform says.
+const WAIT_MAX_S: u64 = 10;
+/// Largest JSON answer that is taken: a page of 100 messages is far below it.
+const JSON_MAX: u64 = 64 << 20;
+/// Opening a connection to a machine that is up takes far less.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// Parameters of a call.
+pub type Pairs<'a> = &'a [(&'a str, &'a str)];
+
+/// Talks to one platform with one token.
+#[derive(Clone)]
+pub struct Client {
+    agent: Agent,
+    base: String,
+    token: Option<String>,
+}
+
+/// What a call sends.
+enum Sending<'a> {
+    Nothing,
+    Bytes(&'a str, &'a [u8]),
+    File(&'a str, &'a Path),
+}
+
+impl Client {
+    /// A client of the platform at `base` (`http://host:port`).
+    pub fn new(base: &str, token: Option<String>) -> Client {
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_connect(Some(CONNECT))
+            .user_agent(concat!("zegel/", env!("CARGO_PKG_VERSION")))
+            .build();
+        Client { agent: config.into(), base: base.trim_end_matches('/').to_owned(), token }
+    }
+
+    /// The same platform with another token.
+    pub fn with_token(&self, token: &str) -> Client {
+        Client { token: Some(token.to_owned()), ..self.clone() }
+    }
+
+    /// Reads JSON.
+    ///
+    /// # Errors
+    /// A refusal, or nobody answers.
+    pub fn get(&self, path: &str, pairs: Pairs<'_>) -> Result<Value, Failed> {
+        json(self.call("GET", path, pairs, &Sending::Nothing)?)
+    }
+
+    /// Sends JSON, reads JSON.
+    ///
+    /// # Errors
+    /// A refusal, or nobody answers.
+    pub fn post(&self, path: &str, body: &Value) -> Result<Value, Failed> {
+        self.post_bytes(path, &[], "application/json", body.to_string().as_bytes())
+    }
+
+    /// Sends bytes, reads JSON.
+    ///
+    /// # Errors
+    /// A refusal, or nobody answers.
+    pub fn post_bytes(&self, path: &str, pairs: Pairs<'_>, mime: &str, body: &[u8]) -> Result<Value, Failed> {
+        json(self.call("POST", path, pairs, &Sending::Bytes(mime, body))?)
+    }
+
+    /// Streams a file, reads JSON.
+    ///
+    /// # Errors
+    /// A refusal, nobody answers, or the file cannot be read.
+    pub fn post_file(&self, path: &str, pairs: Pairs<'_>, mime: &str, file: &Path) -> Result<Value, Failed> {
+        json(self.call("POST", path, pairs, &Sending::File(mime, file))?)
+    }
+
+    /// Deletes.
+    ///
+    /// # Errors
+    /// A refusal, or nobody answers.
+    pub fn delete(&self, path: &str) -> Result<Value, Failed> {
+        json(self.call("DELETE", path, &[], &Sending::Nothing)?)
+    }
+
+    /// Streams an answer into a writer; returns how many bytes it had.
+    ///
+    /// # Errors
+    /// A refusal, nobody answers, the content breaks off, or the writer fails.
+    pub fn download(&self, path: &str, into: &mut dyn Write) -> Result<u64, Failed> {
+        let response = self.call("GET", path, &[], &Sending::Nothing)?;
+        Ok(std::io::copy(&mut response.into_body().into_reader(), into)?)
+    }
+
+    /// The HTTP status of a call, whatever it is: for checks of refusals.
+    ///
+    /// # Errors
+    /// Nobody answers.
+    pub fn status(&self, method: &str, path: &str, pairs: Pairs<'_>) -> Result<u16, Failed> {
+        self.once(method, path, pairs, &Sending::Nothing).map(|response| response.status().as_u16())
+    }
+
+    fn call(&self, method: &str, path: &str, pairs: Pairs<'_>, body: &Sending<'_>) -> Result<Response<Body>, Failed> {
+        let mut tries = 0;
+        loop {
+            let response = self.once(method, path, pairs, body)?;
+            let status = response.status().as_u16();
+            if status < 300 {
+                return Ok(response);
+            }
+            tries += 1;
+            if !matches!(status, 429 | 503) || tries == TRIES {
+                return Err(refusal(response));
+            }
+            let header = response.headers().get("retry-after").and_then(|value| value.to_str().ok());
+            let wait_s = header.and_then(|text| text.parse().ok()).unwrap_or(1u64);
+            std::thread::sleep(Duration::from_secs(wait_s.clamp(1, WAIT_MAX_S)));
+        }
+    }
+
+    fn once(&self, method: &str, path: &str, pairs: Pairs<'_>, body: &Sending<'_>) -> Result<Response<Body>, Failed> {
+        let url = format!("{}{path}{}", self.base, query(pairs));
+        let mut request = ureq::http::Request::builder().method(method).uri(url);
+        if let Some(token) = &self.token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        let malformed = |_: ureq::http::Error| Failed::Usage("the address is not a URL".to_owned());
+        let sent = match body {
+            Sending::Nothing => self.agent.run(request.body(()).map_err(malformed)?),
+            Sending::Bytes(mime, bytes) => {
+                self.agent.run(request.header("content-type", *mime).body(*bytes).map_err(malformed)?)
+            }
+            Sending::File(mime, path) => {
+                let file = File::open(path).map_err(at(path))?;
+                let length = file.metadata().map_err(at(path))?.len();
+                // Exactly the announced length, even if somebody appends to the file meanwhile.
+                let body = SendBody::from_owned_reader(file.take(length));
+                let request = request.header("content-type", *mime).header("content-length", length);
+                self.agent.run(request.body(body).map_err(malformed)?)
+            }
+        };
+        sent.map_err(|error| Failed::Unreachable(format!("{}: {error}", self.base)))
+    }
+}
+
+/// A whole number somewhere in an answer; 0 where it is missing.
+pub fn number(value: &Value, field: &str) -> u64 {
+    value.get(field).and_then(Value::as_u64).unwrap_or(0)
+}
+
+/// A text somewhere in an answer; empty where it is missing.
+pub fn text<'a>(value: &'a Value, field: &str) -> &'a str {
+    value.get(field).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// A list somewhere in an answer; empty where it is missing.
+pub fn list<'a>(value: &'a Value, field: &str) -> &'a [Value] {
+    value.get(field).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
+fn json(response: Response<Body>) -> Result<Value, Failed> {
+    let mut bytes = Vec::new();
+    response.into_body().into_reader().take(JSON_MAX).read_to_end(&mut bytes)?;
+    if bytes.is_empty() { Ok(Value::Null) } else { Ok(serde_json::from_slice(&bytes)?) }
+}
+
+/// Reads a problem document; what is no problem document is named by its status alone.
+fn refusal(response: Response<Body>) -> Failed {
+    let status = response.status().as_u16();
+    let problem = json(response).unwrap_or(Value::Null);
+    let code = match text(&problem, "code") {
+        "" => format!("HTTP-{status}"),
+        code => code.to_owned(),
+    };
+    let parts = [text(&problem, "title"), text(&problem, "field"), text(&problem, "detail")];
+    let said = parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(": ");
+    if matches!(status, 429 | 502 | 503 | 504) {
+        return Failed::Unreachable(format!("{code}: {said}"));
+    }
+    Failed::Refused { code, text: said }
+}
+
+fn query(pairs: Pairs<'_>) -> String {
+    let joined: Vec<String> = pairs.iter().map(|(name, value)| format!("{}={}", escape(name), escape(value))).collect();
+    if joined.is_empty() { String::new() } else { format!("?{}", joined.join("&")) }
+}
+
+/// Percent-encodes everything but RFC 3986's unreserved characters.
+pub fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_parameter_cannot_break_out_of_the_query() {
+        assert_eq!(query(&[("title", "a&b=c d/é"), ("to", "CBE:1")]), "?title=a%26b%3Dc%20d%2F%C3%A9&to=CBE%3A1");
+        assert_eq!(query(&[]), "");
+    }
+
+    #[test]
+    fn nobody_at_the_address_is_not_reachable() {
+        // Port 1 of the loopback address: no service of today listens there.
+        let outcome = Client::new("http://127.0.0.1:1", None).get("/healthz", &[]);
+        assert!(matches!(outcome, Err(Failed::Unreachable(_))));
+    }
+}

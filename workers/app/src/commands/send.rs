@@ -1,0 +1,133 @@
+//! `zegel send`: files once, or a drop folder.
+
+use super::{Place, address};
+use crate::agent::Agent;
+use crate::cli::Send;
+use crate::client::Client;
+use crate::failed::Failed;
+use crate::submit::{self, Letter, Sent};
+use crate::term::{Report, bytes_bar, row, spinner, table};
+use serde_json::{Value, json};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// Between two questions for the final answer.
+const ASK: Duration = Duration::from_millis(300);
+
+/// Sends.
+///
+/// # Errors
+/// The platform refuses or is away; a file cannot be read.
+pub fn run(place: &Place, wanted: &Send) -> Result<Report, Failed> {
+    let letter = letter(place, wanted)?;
+    let client = place.folder()?.owner(&wanted.server, &address(&wanted.sender)?)?;
+    match &wanted.folder {
+        Some(folder) => watch(place, wanted, folder, client, letter),
+        None => files(place, wanted, &client, &letter),
+    }
+}
+
+fn letter(place: &Place, wanted: &Send) -> Result<Letter, Failed> {
+    let to = match &wanted.project {
+        Some(_) => vec![place.config()?.ttp],
+        None => wanted.to.clone(),
+    };
+    let pair = |text: &String| {
+        let split = text.split_once('=').map(|(key, value)| (key.to_owned(), value.to_owned()));
+        split.ok_or_else(|| Failed::Usage("--meta must be KEY=VALUE".to_owned()))
+    };
+    Ok(Letter {
+        sender: address(&wanted.sender)?.to_string(),
+        to: to.iter().map(|text| address(text).map(|to| to.to_string())).collect::<Result<_, _>>()?,
+        project: wanted.project.clone(),
+        title: wanted.title.clone(),
+        receipts: wanted.receipts.clone(),
+        meta: wanted.meta.iter().map(pair).collect::<Result<_, _>>()?,
+    })
+}
+
+fn files(place: &Place, wanted: &Send, client: &Client, letter: &Letter) -> Result<Report, Failed> {
+    let total = wanted.files.iter().filter_map(|file| file.metadata().ok()).map(|found| found.len()).sum();
+    let bar = bytes_bar(place.json, total);
+    let mut sent = Vec::new();
+    for file in &wanted.files {
+        let publication_id = match &wanted.publication_id {
+            Some(id) if wanted.files.len() == 1 => id.clone(),
+            Some(_) => return Err(Failed::Usage("--publication-id goes with one file".to_owned())),
+            None => submit::publication_id(file)?,
+        };
+        sent.push((file, submit::send(client, letter, file, &publication_id)?));
+        bar.inc(file.metadata().map_or(0, |found| found.len()));
+    }
+    bar.finish_and_clear();
+    let deadline = Instant::now() + Duration::from_secs(wanted.wait.unwrap_or(0));
+    let mut rows = vec![row(["FILE", "SUBMISSION", "PUBLICATION ID", "ANSWER"])];
+    let (mut values, mut refused) = (Vec::new(), false);
+    for (file, Sent { submission, publication_id }) in sent {
+        let answer = if wanted.wait.is_some() { wait(place, client, &submission, deadline)? } else { None };
+        let said = answer.as_ref().map_or("not yet", |(refused, _)| if *refused { "refused" } else { "delivered" });
+        refused |= said == "refused";
+        rows.push(row([&submit::file_name(file)?, &submission, &publication_id, said]));
+        let life = answer.map_or(Value::Null, |(_, life)| life);
+        values.push(json!({ "submission": submission, "publication_id": publication_id, "answer": said, "life": life }));
+    }
+    let status = if refused { 3 } else { 0 };
+    Ok(Report { json: json!({ "sent": values }), text: table(&rows), status })
+}
+
+/// Waits for the final answer: whether it is negative, and the life of the submission.
+fn wait(
+    place: &Place,
+    client: &Client,
+    submission: &str,
+    deadline: Instant,
+) -> Result<Option<(bool, Value)>, Failed> {
+    let spinner = spinner(place.json);
+    spinner.set_message("waiting for the final answer");
+    loop {
+        match submit::outcome(client, submission) {
+            Ok((outcome, life)) if outcome.is_final => return Ok(Some((outcome.is_refused(), life))),
+            Ok(_) => {}
+            Err(Failed::Refused { code, .. }) if code == "ZGL-NOT-FOUND" => {}
+            Err(other) => return Err(other),
+        }
+        if Instant::now() >= deadline {
+            return Ok(None);
+        }
+        std::thread::sleep(ASK);
+    }
+}
+
+fn watch(place: &Place, wanted: &Send, folder: &Path, client: Client, letter: Letter) -> Result<Report, Failed> {
+    let mut agent = Agent::open(folder, client, letter)?;
+    let stop = stop_on_signal()?;
+    let spinner = spinner(place.json);
+    let look = agent.run(wanted.once, &stop, |look| {
+        spinner.set_message(format!(
+            "{} delivered, {} refused, {} waiting, {} not complete",
+            look.delivered, look.refused, look.waiting, look.growing
+        ));
+    })?;
+    spinner.finish_and_clear();
+    let status = if wanted.once && look.refused > 0 { 3 } else { 0 };
+    let text = format!("{} delivered, {} refused, {} without an answer yet", look.delivered, look.refused, look.waiting);
+    let json = json!({ "delivered": look.delivered, "refused": look.refused, "waiting": look.waiting });
+    Ok(Report { json, text, status })
+}
+
+/// Becomes true at Ctrl-C or SIGTERM.
+fn stop_on_signal() -> Result<Arc<AtomicBool>, Failed> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let told = stop.clone();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        let signal = runtime.block_on(crate::signals::wait());
+        if let Err(error) = signal {
+            tracing::warn!(%error, "signals cannot be heard");
+        }
+        told.store(true, Ordering::Relaxed);
+    })?;
+    Ok(stop)
+}

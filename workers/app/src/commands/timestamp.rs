@@ -1,0 +1,132 @@
+//! `zegel timestamp`: enrolment, hashes, bags, and their verification without the platform.
+
+use super::{Place, address, every, read_text};
+use crate::cli::Timestamp;
+use crate::client::{Client, list, number, text};
+use crate::failed::{Failed, at};
+use crate::folder::private_folder;
+use crate::term::{Report, row, table};
+use schemas::{MailboxAddress, Sha256};
+use serde_json::{Value, json};
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+
+/// Most entries of one call.
+const ENTRIES: usize = 1_000;
+
+/// Enrols, stamps, lists, fetches or verifies.
+///
+/// # Errors
+/// The platform refuses or is away; a file cannot be read or written; a bag does not verify.
+pub fn run(place: &Place, wanted: &Timestamp) -> Result<Report, Failed> {
+    match wanted {
+        Timestamp::Enrol { server, hospital } => {
+            let hospital = address(hospital)?;
+            let client = place.folder()?.owner_or_operator(server, &hospital)?;
+            let answer = client.post("/v1/timestamp/hospitals", &json!({ "hospital": hospital }))?;
+            Ok(Report::new(answer, format!("{hospital} is enrolled")))
+        }
+        Timestamp::Add { server, hospital, file } => {
+            let hospital = address(hospital)?;
+            add(&place.folder()?.owner(server, &hospital)?, &hospital, &read_text(file)?)
+        }
+        Timestamp::Bags { server, hospital } => {
+            let hospital = address(hospital)?;
+            bags(&place.folder()?.owner_or_operator(server, &hospital)?, &hospital)
+        }
+        Timestamp::Fetch { server, hospital, out } => {
+            let hospital = address(hospital)?;
+            let client = place.folder()?.owner_or_operator(server, &hospital)?;
+            private_folder(out)?;
+            let written = fetch(&client, &hospital, out, &out.join("bags.ndjson"))?;
+            fetch_ca(&client, &out.join("ca.pem"))?;
+            Ok(Report::new(json!({ "bags": written }), format!("{written} bags in {}", out.display())))
+        }
+        Timestamp::Verify { hospital, folder, ca, listing } => {
+            verify(&address(hospital)?, folder, ca, listing.as_deref())
+        }
+    }
+}
+
+fn add(client: &Client, hospital: &MailboxAddress, lines: &str) -> Result<Report, Failed> {
+    let mut entries = Vec::new();
+    for (index, line) in lines.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        let wrong = || Failed::Usage(format!("line {}: must be REF,SHA-256 in hexadecimal", index + 1));
+        let (reference, hash) = line.split_once(',').ok_or_else(wrong)?;
+        let reference: u64 = reference.trim().parse().map_err(|_| wrong())?;
+        let hash: Sha256 = hash.trim().to_ascii_lowercase().parse().map_err(|_| wrong())?;
+        entries.push(json!({ "ref": reference, "hash": hash }));
+    }
+    let (mut accepted, mut answers) = (0, Vec::new());
+    for batch in entries.chunks(ENTRIES) {
+        let answer = client.post("/v1/timestamp/entries", &json!({ "hospital": hospital, "entries": batch }))?;
+        accepted += list(&answer, "answers").iter().filter(|answer| text(answer, "is") == "accepted").count();
+        answers.extend(list(&answer, "answers").iter().cloned());
+    }
+    let refused = entries.len() - accepted;
+    let told = format!("{accepted} accepted, {refused} refused");
+    Ok(Report { json: json!({ "answers": answers }), text: told, status: if refused > 0 { 3 } else { 0 } })
+}
+
+fn bags(client: &Client, hospital: &MailboxAddress) -> Result<Report, Failed> {
+    let mut rows = vec![row(["BAG", "ENTRIES", "WINDOW START", "WINDOW END", "IMPRINT"])];
+    let mut all = Vec::new();
+    every(client, &format!("/v1/timestamp/bags/{hospital}"), "bags", "from", |bag| {
+        rows.push(row([
+            &number(bag, "sequence").to_string(),
+            &number(bag, "count").to_string(),
+            &instant(bag, "start"),
+            &instant(bag, "end"),
+            text(bag, "imprint"),
+        ]));
+        all.push(bag.clone());
+        Ok(())
+    })?;
+    Ok(Report::new(json!({ "bags": all }), table(&rows)))
+}
+
+/// Writes `N.xml` and `N.tsr` of a hospital's bags, and the lines of the listing; returns how many bags.
+///
+/// # Errors
+/// The platform refuses or is away; a file cannot be written.
+pub fn fetch(client: &Client, hospital: &MailboxAddress, out: &Path, listing: &Path) -> Result<u64, Failed> {
+    private_folder(out)?;
+    let mut lines = File::create(listing).map_err(at(listing))?;
+    let mut written = 0;
+    every(client, &format!("/v1/timestamp/bags/{hospital}"), "bags", "from", |bag| {
+        for kind in ["xml", "tsr"] {
+            let path = out.join(format!("{}.{kind}", number(bag, "sequence")));
+            client.download(text(bag, kind), &mut File::create(&path).map_err(at(&path))?)?;
+        }
+        written += 1;
+        writeln!(lines, "{bag}").map_err(at(listing))
+    })?;
+    Ok(written)
+}
+
+/// Writes the authority's certificate.
+///
+/// # Errors
+/// The platform is away; the file cannot be written.
+pub fn fetch_ca(client: &Client, path: &Path) -> Result<(), Failed> {
+    client.download("/v1/timestamp/ca.pem", &mut File::create(path).map_err(at(path))?).map(drop)
+}
+
+fn verify(hospital: &MailboxAddress, folder: &Path, ca: &Path, listing: Option<&Path>) -> Result<Report, Failed> {
+    let audited = crate::bags::audit_folder(hospital, folder, ca, listing)?;
+    let findings: Vec<Value> = audited.findings.iter().map(|finding| json!(finding)).collect();
+    let json = json!({
+        "bags": audited.bags, "entries": audited.entries, "tokens_verified": audited.tokens, "findings": findings,
+    });
+    let mut told = format!("{} bags, {} entries, {} tokens verified", audited.bags, audited.entries, audited.tokens);
+    for finding in &audited.findings {
+        told.push_str(&format!("\nFAILED {finding}"));
+    }
+    Ok(Report { json, text: told, status: u8::from(!audited.findings.is_empty()) })
+}
+
+fn instant(value: &Value, field: &str) -> String {
+    let millis = value.get(field).and_then(Value::as_i64).and_then(chrono::DateTime::from_timestamp_millis);
+    millis.map(|instant| instant.format("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()).unwrap_or_default()
+}

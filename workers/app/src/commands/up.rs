@@ -1,0 +1,37 @@
+//! `zegel up`: the platform, until somebody stops it.
+
+use super::Place;
+use crate::cli::Up;
+use crate::failed::Failed;
+use crate::platform;
+use crate::term::{self, Report};
+use crate::{signals, telemetry};
+use serde_json::json;
+use std::time::{Duration, Instant};
+
+/// Runs until Ctrl-C or SIGTERM, then drains.
+///
+/// # Errors
+/// Something cannot be opened; [`Failed::Undrained`] when the drain time was over first.
+pub fn run(place: &Place, wanted: &Up) -> Result<Report, Failed> {
+    if !wanted.roles.is_empty() {
+        let text = "the embedded store serves one process with all roles; --roles needs the PostgreSQL store";
+        return Err(Failed::refused("ZGL-ROLES", text));
+    }
+    let config = place.config()?;
+    telemetry::start(&config.log);
+    let begun = Instant::now();
+    platform::runtime()?.block_on(async {
+        let running = platform::start(&config, platform::schedule(&config)?).await?;
+        let listening = format!("listening on {}", running.url());
+        term::line(&if place.json { json!({ "listening": running.url() }).to_string() } else { listening });
+        signals::wait().await?;
+        tracing::info!("stopping");
+        if running.drain(Duration::from_secs(config.drain_s)).await {
+            let seconds = begun.elapsed().as_secs();
+            Ok(Report::new(json!({ "stopped": true, "seconds": seconds }), "stopped"))
+        } else {
+            Err(Failed::Undrained)
+        }
+    })
+}

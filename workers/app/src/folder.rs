@@ -1,0 +1,262 @@
+//! The data folder: what lies where, who may read it, and how commands find the platform and its tokens.
+//!
+//! ```text
+//! zegel.db …          messages and state (embedded store)          keys.toml    keys, mode 0600
+//! objects/            content over 64 KiB, encrypted               tokens       hashes of tokens, mode 0600
+//! projects/*.toml     TTP project documents                        tsa/         the time-stamp authority
+//! credentials/*.token tokens, mode 0600                            zegel.toml   settings, when there are any
+//! zegel.address       where the running platform listens          scratch/     encrypted buckets of batches at work
+//! ```
+//! Invariant I4: no file name or content here shows a person's number; a person's token file is named by a blinded key.
+
+use crate::cli::Server;
+use crate::client::Client;
+use crate::failed::{Failed, at};
+use schemas::MailboxAddress;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use zegel_core::{Keys, names};
+use zegel_crypto::Keyring;
+
+/// The name of the operator's token file.
+const OPERATOR: &str = "operator";
+
+/// A data folder.
+#[derive(Debug, Clone)]
+pub struct Folder(PathBuf);
+
+impl Folder {
+    /// Names it; nothing is touched.
+    pub fn at(path: &Path) -> Folder {
+        Folder(path.to_owned())
+    }
+
+    /// Makes it, for its owner only, with the folders in it.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn create(&self) -> Result<(), Failed> {
+        for folder in [&self.0, &self.projects(), &self.credentials(), &self.scratch()] {
+            private_folder(folder)?;
+        }
+        Ok(())
+    }
+
+    /// The folder itself.
+    pub fn root(&self) -> &Path {
+        &self.0
+    }
+
+    /// The database of the embedded store.
+    pub fn database(&self) -> PathBuf {
+        self.0.join("zegel.db")
+    }
+
+    /// The key file.
+    pub fn keys(&self) -> PathBuf {
+        self.0.join("keys.toml")
+    }
+
+    /// Large content.
+    pub fn objects(&self) -> PathBuf {
+        self.0.join("objects")
+    }
+
+    /// The time-stamp authority.
+    pub fn tsa(&self) -> PathBuf {
+        self.0.join("tsa")
+    }
+
+    /// Project documents.
+    pub fn projects(&self) -> PathBuf {
+        self.0.join("projects")
+    }
+
+    /// Encrypted buckets of batches at work.
+    pub fn scratch(&self) -> PathBuf {
+        self.0.join("scratch")
+    }
+
+    /// Hashes of tokens.
+    pub fn tokens(&self) -> PathBuf {
+        self.0.join("tokens")
+    }
+
+    /// Tokens in clear, for the commands of this machine.
+    pub fn credentials(&self) -> PathBuf {
+        self.0.join("credentials")
+    }
+
+    /// Where the running platform says its address.
+    pub fn address(&self) -> PathBuf {
+        self.0.join("zegel.address")
+    }
+
+    /// A client for the operator.
+    ///
+    /// # Errors
+    /// When no address or token is known.
+    pub fn operator(&self, server: &Server) -> Result<Client, Failed> {
+        let token = given_token(server).map_or_else(|| self.read_token(OPERATOR), Ok)?;
+        Ok(Client::new(&self.base(server)?, Some(token)))
+    }
+
+    /// A client for the owner of a mailbox.
+    ///
+    /// # Errors
+    /// When no address or token is known.
+    pub fn owner(&self, server: &Server, address: &MailboxAddress) -> Result<Client, Failed> {
+        let token = match given_token(server) {
+            Some(token) => token,
+            None => self.read_token(&self.credential_name(address)?)?,
+        };
+        Ok(Client::new(&self.base(server)?, Some(token)))
+    }
+
+    /// A client of the owner where the folder has the owner's token, else of the operator.
+    ///
+    /// # Errors
+    /// When no address or token is known.
+    pub fn owner_or_operator(&self, server: &Server, address: &MailboxAddress) -> Result<Client, Failed> {
+        self.owner(server, address).or_else(|_| self.operator(server))
+    }
+
+    /// Keeps the operator's token.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn keep_operator_token(&self, token: &str) -> Result<(), Failed> {
+        write_private(&self.credentials().join(format!("{OPERATOR}.token")), token)
+    }
+
+    /// Whether the operator's token is there.
+    pub fn has_operator_token(&self) -> bool {
+        self.credentials().join(format!("{OPERATOR}.token")).exists()
+    }
+
+    /// Keeps a mailbox owner's token.
+    ///
+    /// # Errors
+    /// When the system refuses, or the key file is needed and cannot be read.
+    pub fn keep_token(&self, address: &MailboxAddress, token: &str) -> Result<PathBuf, Failed> {
+        private_folder(&self.credentials())?;
+        let path = self.credentials().join(format!("{}.token", self.credential_name(address)?));
+        write_private(&path, token)?;
+        Ok(path)
+    }
+
+    /// The names under which tokens of mailboxes are kept.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn kept_tokens(&self) -> Result<Vec<String>, Failed> {
+        let entries = match fs::read_dir(self.credentials()) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other.map_err(at(&self.credentials()))?,
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            let name = entry?.file_name().to_string_lossy().into_owned();
+            match name.strip_suffix(".token") {
+                Some(OPERATOR) | None => {}
+                Some(name) => names.push(name.to_owned()),
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    fn base(&self, server: &Server) -> Result<String, Failed> {
+        if let Some(url) = server.url.clone().or_else(|| std::env::var("ZEGEL_URL").ok()) {
+            return Ok(url);
+        }
+        let path = self.address();
+        fs::read_to_string(&path).map(|text| text.trim().to_owned()).map_err(|_| {
+            Failed::Unreachable(format!("no platform runs in {}: start it with `zegel up`, or say --url", self.0.display()))
+        })
+    }
+
+    fn read_token(&self, name: &str) -> Result<String, Failed> {
+        let path = self.credentials().join(format!("{name}.token"));
+        fs::read_to_string(&path).map(|text| text.trim().to_owned()).map_err(|_| {
+            let text = format!("no token for this in {}: say --token or set ZEGEL_TOKEN", self.credentials().display());
+            Failed::refused("ZGL-AUTH-TOKEN", text)
+        })
+    }
+
+    fn credential_name(&self, address: &MailboxAddress) -> Result<String, Failed> {
+        if !address.is_person() {
+            return Ok(folder_name(address));
+        }
+        let keys = Keyring::load(&self.keys()).map_err(|error| Failed::Failure(error.to_string()))?;
+        Ok(names::address_key(&keys as &dyn Keys, address).to_string())
+    }
+}
+
+/// An address as people and files may see it: a person's number is masked.
+pub fn shown(address: &MailboxAddress) -> String {
+    if address.is_person() { "SSIN:***".to_owned() } else { address.to_string() }
+}
+
+/// An address as the name of a folder: `NIHII-HOSPITAL-71000436`. Only for owners that are no persons, and for the
+/// hospitals' own folders.
+pub fn folder_name(address: &MailboxAddress) -> String {
+    address.to_string().replace(':', "-")
+}
+
+/// Makes a folder and those above it, each new one for its owner only.
+///
+/// # Errors
+/// When the system refuses.
+pub fn private_folder(path: &Path) -> Result<(), Failed> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(at(path))
+}
+
+/// Writes a file that only its owner may read, durable on return; what was there is replaced at once or not at all.
+///
+/// # Errors
+/// When the system refuses.
+pub fn write_private(path: &Path, text: &str) -> Result<(), Failed> {
+    let temporary = path.with_extension("new");
+    let write = || -> std::io::Result<()> {
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)?;
+        path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+    };
+    write().map_err(at(path))
+}
+
+fn given_token(server: &Server) -> Option<String> {
+    server.token.clone().or_else(|| std::env::var("ZEGEL_TOKEN").ok())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_persons_number_stands_in_no_file_name_and_is_masked_where_people_look() {
+        let temporary = tempfile::tempdir().unwrap();
+        let folder = Folder::at(&temporary.path().join("data"));
+        folder.create().unwrap();
+        Keyring::create(&folder.keys()).unwrap();
+        let person: MailboxAddress = "SSIN:85061511796".parse().unwrap();
+        let path = folder.keep_token(&person, "secret").unwrap();
+        assert!(!path.to_string_lossy().contains("85061511796"));
+        assert!(!shown(&person).contains("85061511796"));
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::metadata(folder.root()).unwrap().permissions().mode() & 0o777, 0o700);
+        let server = Server { url: Some("http://127.0.0.1:1".to_owned()), token: None };
+        assert!(folder.owner(&server, &person).is_ok());
+        let hospital: MailboxAddress = "NIHII-HOSPITAL:71000436".parse().unwrap();
+        assert_eq!(folder_name(&hospital), "NIHII-HOSPITAL-71000436");
+        assert!(folder.owner(&server, &hospital).is_err());
+        assert_eq!(folder.kept_tokens().unwrap().len(), 1);
+    }
+}

@@ -1,0 +1,48 @@
+//! What the embedded store counts, in the Prometheus text format 0.0.4.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use zegel_embedded::Metrics;
+
+/// One line a number: name, help, and where it is counted.
+pub fn text(metrics: &Metrics) -> String {
+    let counters: [(&str, &str, &AtomicU64); 11] = [
+        ("zegel_store_commits_total", "Transactions committed, one fsync each.", &metrics.commits),
+        ("zegel_store_rollbacks_total", "Transactions rolled back.", &metrics.rollbacks),
+        ("zegel_store_steps_total", "Steps committed.", &metrics.steps),
+        ("zegel_store_messages_total", "Messages that got a number.", &metrics.messages),
+        ("zegel_store_rows_total", "Rows inserted, updated or deleted.", &metrics.rows),
+        ("zegel_store_written_bytes_total", "Bytes of sealed values and bodies written.", &metrics.bytes),
+        ("zegel_store_trimmed_total", "Messages deleted because every group had passed them.", &metrics.trimmed),
+        ("zegel_store_checkpoints_total", "Passive checkpoints that ran.", &metrics.checkpoints),
+        ("zegel_store_log_restarts_total", "Times the write-ahead log was restarted.", &metrics.restarts),
+        ("zegel_store_tail_hits_total", "Batches that subscribers got from memory.", &metrics.tail_hits),
+        ("zegel_store_tail_misses_total", "Batches that subscribers got from the file.", &metrics.tail_misses),
+    ];
+    let mut out = String::new();
+    for (name, help, counter) in counters {
+        one(&mut out, name, help, "counter", counter.load(Ordering::Relaxed));
+    }
+    let log_bytes = metrics.wal_bytes.load(Ordering::Relaxed);
+    one(&mut out, "zegel_store_log_bytes", "Bytes in the write-ahead log.", "gauge", log_bytes);
+    out
+}
+
+fn one(out: &mut String, name: &str, help: &str, kind: &str, value: u64) {
+    out.push_str(&format!("# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_number_has_help_a_type_and_a_value() {
+        let text = text(&Metrics::default());
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 36);
+        for lines in lines.chunks(3) {
+            let name = lines[2].split(' ').next().unwrap_or_default();
+            assert!(lines[0].starts_with(&format!("# HELP {name} ")) && lines[1].starts_with(&format!("# TYPE {name} ")));
+        }
+    }
+}
