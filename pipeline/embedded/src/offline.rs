@@ -6,10 +6,12 @@ use crate::cache::Cache;
 use crate::error::OpenError;
 use crate::shared::Shared;
 use crate::{layout, lines_of, publish_progress, queries};
+use bytes::Bytes;
 use rusqlite::Connection;
+use schemas::Key;
 use std::path::Path;
 use zegel_core::store::{DeadFilter, DeadLetter, ParkedHead, SlotStats};
-use zegel_core::{Read, Rows, Slot, StoreError};
+use zegel_core::{Read, Rows, Sealed, Slot, Space, StoreError};
 
 /// A store that is only read.
 pub struct Offline {
@@ -44,6 +46,19 @@ impl Offline {
     /// See [`StoreError`].
     pub fn read(&self, reads: &[Read]) -> Result<Vec<Rows>, StoreError> {
         queries::read(&self.connection, reads)
+    }
+
+    /// Rows of a space in order of owner and sub, after a place; at most `limit`. For checks that look at everything.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn scan(
+        &self,
+        space: Space,
+        after: Option<(Key, Bytes)>,
+        limit: usize,
+    ) -> Result<Vec<(Key, Bytes, Sealed)>, StoreError> {
+        queries::scan(&self.connection, space, after, limit)
     }
 
     /// See [`zegel_core::Store::parked_heads`].

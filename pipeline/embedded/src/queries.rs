@@ -8,7 +8,7 @@ use rusqlite::{Connection, Row, params_from_iter, types::Value};
 use schemas::{Key, MessageId, Millis};
 use std::collections::HashMap;
 use zegel_core::store::{DeadFilter, DeadLetter, Parked, ParkedHead, ParkedJob, SlotStats, Timer};
-use zegel_core::{BatchLimits, Delivery, Outgoing, Read, Rows, Sealed, Slot, StoreError};
+use zegel_core::{BatchLimits, Delivery, Outgoing, Read, Rows, Sealed, Slot, Space, StoreError};
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -25,6 +25,27 @@ pub(crate) fn read(connection: &Connection, reads: &[Read]) -> Result<Vec<Rows>>
         rows
     };
     all().map_err(|error| store_error(&error))
+}
+
+/// Rows of a space in order of owner and sub, after a place.
+pub(crate) fn scan(
+    connection: &Connection,
+    space: Space,
+    after: Option<(Key, Bytes)>,
+    limit: usize,
+) -> Result<Vec<(Key, Bytes, Sealed)>> {
+    let rows = || -> rusqlite::Result<Vec<(Key, Bytes, Sealed)>> {
+        let mut select = connection.prepare_cached(
+            "SELECT owner, sub, value FROM state WHERE space = ? AND (owner, sub) > (?, ?) ORDER BY owner, sub LIMIT ?",
+        )?;
+        // Owners are 16 bytes, so an empty one stands before all of them.
+        let (owner, sub) = after.map_or((Vec::new(), Bytes::new()), |(owner, sub)| (owner.0.to_vec(), sub));
+        let found = select.query_map((i64::from(space.code), owner, &sub[..], count_to_sql(limit)), |row| {
+            Ok((Key(row.get(0)?), Bytes::copy_from_slice(row.get_ref(1)?.as_blob()?), sealed(row, 2)?))
+        })?;
+        found.collect()
+    };
+    rows().map_err(|error| store_error(&error))
 }
 
 fn one(connection: &Connection, read: &Read) -> rusqlite::Result<Rows> {
