@@ -1,1 +1,140 @@
-fn main() {}
+//! The hammer: each scenario is a program with a goal and an exit code.
+//!
+//! Exit code 0: every goal was met. 1: a goal was missed, the report says by how much. 2: a scenario could not be run.
+//! Figures depend on the machine, so its hardware and the time of one fdatasync are printed beside them, and peers run
+//! beside us in the same run where there is one.
+
+#![forbid(unsafe_code)]
+#![allow(clippy::print_stdout)] // a report is what this program is for
+
+mod bags;
+mod embedded;
+mod http;
+mod pipeline;
+mod stages;
+mod stats;
+mod ttp;
+mod world;
+
+use anyhow::Result;
+use clap::{Parser, ValueEnum};
+use stats::Report;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Hammers parts of Zegel and says whether they reach their goals.
+#[derive(Parser)]
+#[command(after_help = "Example:\n  cargo run --release -p load-tests -- pipeline --seconds 10 --json")]
+struct Cli {
+    /// Which scenario
+    #[arg(value_enum)]
+    scenario: Scenario,
+    /// Length of each measurement
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=600))]
+    seconds: u64,
+    /// One JSON object per scenario
+    #[arg(long)]
+    json: bool,
+    /// Where data goes, on the disk to be measured (default: a temporary folder under the current one)
+    #[arg(long)]
+    folder: Option<PathBuf>,
+    /// Largest TTP batch in megabytes
+    #[arg(long, default_value_t = 1_000)]
+    batch_mb: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Scenario {
+    /// Embedded broker: publish, consume, commit; bare SQLite beside it
+    Embedded,
+    /// A submission over HTTP, workers paused
+    Http,
+    /// The whole pipeline: mailbox, TTP, mailbox, receipts
+    Pipeline,
+    /// Pseudonymising a CSV batch, the bare loop beside it; flat memory from 10 KB up
+    Ttp,
+    /// Time-stamp entries, and sealing beside intake
+    Bags,
+    /// All of them
+    All,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(&cli) {
+        Ok(reports) if reports.iter().all(|report| report.met) => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::from(1),
+        Err(error) => {
+            println!("a scenario could not be run: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(cli: &Cli) -> Result<Vec<Report>> {
+    let folder = match &cli.folder {
+        Some(folder) => tempfile::tempdir_in(folder)?,
+        None => tempfile::tempdir_in(".")?,
+    };
+    if !cli.json {
+        println!("{}; fdatasync of 4 KiB: {} µs median", stats::hardware(), stats::fdatasync_us(folder.path())?);
+    }
+    let wanted = |scenario| cli.scenario == scenario || cli.scenario == Scenario::All;
+    let mut reports = Vec::new();
+    if wanted(Scenario::Embedded) {
+        show(cli, embedded::run(&folder.path().join("embedded"), cli.seconds)?, &mut reports);
+    }
+    if wanted(Scenario::Http) {
+        show(cli, http::run(&folder.path().join("http"), cli.seconds)?, &mut reports);
+    }
+    if wanted(Scenario::Pipeline) {
+        show(cli, pipeline::run(&folder.path().join("pipeline"), cli.seconds)?, &mut reports);
+    }
+    if wanted(Scenario::Ttp) {
+        show(cli, ttp::run(&folder.path().join("ttp"), cli.batch_mb)?, &mut reports);
+    }
+    if wanted(Scenario::Bags) {
+        show(cli, bags::run(&folder.path().join("bags"), cli.seconds)?, &mut reports);
+    }
+    Ok(reports)
+}
+
+fn show(cli: &Cli, new: Vec<Report>, reports: &mut Vec<Report>) {
+    for report in &new {
+        if cli.json {
+            println!("{}", with_hardware(report));
+        } else {
+            print_text(report);
+        }
+    }
+    reports.extend(new);
+}
+
+fn with_hardware(report: &Report) -> String {
+    let mut value = serde_json::to_value(report).unwrap_or_default();
+    if let Some(object) = value.as_object_mut() {
+        object.insert("hardware".to_owned(), stats::hardware().into());
+    }
+    value.to_string()
+}
+
+fn print_text(report: &Report) {
+    println!("\n{}", report.scenario);
+    println!(
+        "  {:>10.0} msg/s {:>9.1} MB/s   p50 {:.2} ms  p99 {:.2} ms  p99.9 {:.2} ms   peak {:.0} MB   {} fsyncs   {:.0} disk bytes/msg",
+        report.msg_per_s,
+        report.mb_per_s,
+        report.p50_ms,
+        report.p99_ms,
+        report.p999_ms,
+        report.peak_rss_mb,
+        report.fsyncs,
+        report.disk_bytes_per_msg
+    );
+    for (name, value) in &report.extra {
+        println!("  {name}: {value}");
+    }
+    if !report.goal.is_empty() {
+        println!("  goal: {} — {}", report.goal, if report.met { "met" } else { "MISSED" });
+    }
+}

@@ -2,6 +2,8 @@
 
 #![forbid(unsafe_code)]
 
+pub mod server;
+
 use std::path::{Path, PathBuf};
 
 /// The top of the workspace.

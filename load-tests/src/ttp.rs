@@ -1,0 +1,159 @@
+//! Pseudonymising CSV batches, with the bare loop (read, AES-256-SIV, write) beside it in the same run.
+//!
+//! Goals (design): 60 % of the bare loop on one core; memory flat from 10 KB to a gigabyte.
+
+use crate::stats::{Histogram, Report, rss_mb};
+use anyhow::{Result, anyhow};
+use std::fs::File;
+use std::io::{BufReader, BufWriter, Read, Write};
+use std::path::Path;
+use std::time::Instant;
+
+/// The patients whose rows are repeated with other numbers: 100 bytes a row.
+const ROW: &str = ",1985-06-15,9000,M,4548-4,7.21,mmol/L,2024-03-01,E11.9,C10AA05,Hospital ward 7,0000000000000000\n";
+
+/// The project of the batches.
+const PROJECT: &str = r#"
+name = "load"
+senders = ["NIHII-HOSPITAL:71000436"]
+recipient = "CBE:0123456749"
+valid = { from = "2020-01-01", until = "2099-12-31" }
+unlisted = "refuse"
+rows = "ROWS"
+[[fields]]
+path = "niss"
+kind = "ssin"
+action = "pseudonym"
+[[fields]]
+path = "birth_date"
+kind = "date"
+action = "keep"
+[[fields]]
+path = "postcode"
+kind = "postcode"
+action = "keep"
+[[fields]]
+path = "sex"
+action = "keep"
+[[fields]]
+path = "loinc"
+action = "keep"
+[[fields]]
+path = "value"
+action = "keep"
+[[fields]]
+path = "unit"
+action = "keep"
+[[fields]]
+path = "taken"
+kind = "date"
+action = "keep"
+[[fields]]
+path = "icd10"
+action = "keep"
+[[fields]]
+path = "atc"
+action = "keep"
+[[fields]]
+path = "ward"
+action = "keep"
+[[fields]]
+path = "filler"
+action = "keep"
+"#;
+const HEADER: &str = "niss,birth_date,postcode,sex,loinc,value,unit,taken,icd10,atc,ward,filler\n";
+
+/// Runs 10 KB, 1 MB, 100 MB and the largest batch.
+///
+/// # Errors
+/// When a batch cannot be written or is refused.
+pub fn run(folder: &Path, largest_mb: u64) -> Result<Vec<Report>> {
+    std::fs::create_dir_all(folder)?;
+    let mut reports = Vec::new();
+    let mut small_rss = None;
+    for bytes in [10_000, 1_000_000, 100_000_000, largest_mb * 1_000_000] {
+        let batch = folder.join("batch.csv");
+        let rows = generate(&batch, bytes)?;
+        let bare = bare_loop(&batch, &folder.join("bare.csv"))?;
+        for mode in ["keep", "shuffle"] {
+            let started = Instant::now();
+            let rss = transform(&batch, &folder.join("out.csv"), folder, mode)?;
+            let took = started.elapsed();
+            let baseline = *small_rss.get_or_insert(rss);
+            let ratio = bare / took.as_secs_f64();
+            let mut report = Report::named(&format!("ttp, {} KB batch, rows = {mode}, one core", bytes / 1_000))
+                .measured(rows, bytes, took, &Histogram::default())
+                .with("bare_loop_rows_per_s", rows as f64 / bare)
+                .with("ratio_to_bare_loop", ratio)
+                .with("rss_mb_after", rss);
+            if bytes >= 100_000_000 {
+                let flat = rss < baseline + 100.0;
+                let met = flat && (mode == "shuffle" || ratio >= 0.6);
+                let goal = if mode == "keep" { "60 % of the bare loop, memory flat" } else { "memory flat" };
+                report = report.goal(goal, met);
+            }
+            reports.push(report);
+        }
+        std::fs::remove_file(&batch)?;
+    }
+    Ok(reports)
+}
+
+fn generate(batch: &Path, bytes: u64) -> Result<u64> {
+    let mut out = BufWriter::with_capacity(1 << 20, File::create(batch)?);
+    out.write_all(HEADER.as_bytes())?;
+    let mut written = HEADER.len() as u64;
+    let mut rows = 0u64;
+    while written < bytes {
+        let day = rows % 28 + 1;
+        let month = rows / 28 % 12 + 1;
+        let stem = (85 * 10_000 + month * 100 + day) * 1_000 + rows / 336 % 997 + 1;
+        let niss = format!("{stem:09}{:02}", 97 - stem % 97);
+        out.write_all(niss.as_bytes())?;
+        out.write_all(ROW.as_bytes())?;
+        written += (niss.len() + ROW.len()) as u64;
+        rows += 1;
+    }
+    out.flush()?;
+    Ok(rows)
+}
+
+/// Read CSV, encrypt the first column, write CSV: the limit under every pseudonymiser. Returns seconds.
+fn bare_loop(batch: &Path, out: &Path) -> Result<f64> {
+    let started = Instant::now();
+    let root = zegel_crypto::pseudonym::PseudonymRoot::new(&[7; 32]);
+    let scope = zegel_crypto::pseudonym::Scope { recipient: "CBE:0123456749", domain: "ssin", epoch: 1, sender: None };
+    let mut keys = root.reversible(&scope);
+    let mut reader = csv::ReaderBuilder::new().from_reader(BufReader::with_capacity(1 << 20, File::open(batch)?));
+    let mut writer = csv::WriterBuilder::new().from_writer(BufWriter::with_capacity(1 << 20, File::create(out)?));
+    let mut record = csv::ByteRecord::new();
+    let mut token = Vec::new();
+    while reader.read_byte_record(&mut record)? {
+        token.clear();
+        keys.encode(&record[0], &mut token).map_err(|e| anyhow!("{e}"))?;
+        writer.write_field(&token)?;
+        for field in record.iter().skip(1) {
+            writer.write_field(field)?;
+        }
+        writer.write_record(None::<&[u8]>)?;
+    }
+    writer.flush()?;
+    Ok(started.elapsed().as_secs_f64())
+}
+
+fn transform(batch: &Path, out: &Path, scratch: &Path, rows: &str) -> Result<f64> {
+    let project = crate::stages::project(&PROJECT.replace("ROWS", rows))?;
+    let sender = crate::world::address("NIHII-HOSPITAL:71000436")?;
+    let keys = zegel_crypto::Keyring::generate_in_memory();
+    let mut input = BufReader::with_capacity(1 << 20, File::open(batch)?);
+    let mut output = File::create(out)?;
+    let mut random = |buffer: &mut [u8]| zegel_core::Keys::random(&keys, buffer);
+    let place = zegel_ttp::ScratchDir { folder: scratch, keys: &keys };
+    zegel_ttp::transform(&project, &sender, &mut input, &mut output, Some(place), &mut random)
+        .map_err(|error| anyhow!("the batch is refused: {error}"))?;
+    output.flush()?;
+    let mut head = [0u8; 64];
+    let read = File::open(out)?.read(&mut head)?;
+    anyhow::ensure!(read > 0, "the transform wrote nothing");
+    Ok(rss_mb())
+}
