@@ -123,9 +123,11 @@ const CODES: &[Code] = &[
     refused("ZGL-ROW-DATE", 422, "date is invalid", "write YYYY-MM-DD"),
     refused("ZGL-ROW-POSTCODE", 422, "postcode is invalid", "write the four digits"),
     refused("ZGL-ROW-LENGTH", 422, "value or row is too long", "shorten it"),
+    refused("ZGL-ROW-PREFIX", 422, "value does not begin with its prefix", "write the prefix that the project names before the identifier"),
     refused("ZGL-ROW-FIELDS", 422, "row has another number of fields than the header", "check quotes and separators"),
     refused("ZGL-ROW-UTF8", 422, "row is not UTF-8", "save the batch as UTF-8"),
     refused("ZGL-ROW-JSON", 422, "row is not a JSON object", "write one JSON object a line"),
+    failed("ZGL-TTP-SCRATCH", 507, "scratch folder of the TTP could not be used", "make room on the disk; the batch is tried again"),
     // Time stamps.
     refused("ZGL-TS-CONFLICT", 409, "reference stands for another hash", "give the prescription a new reference"),
     refused("ZGL-TS-REF", 422, "reference is 0", "number prescriptions from 1 on"),
