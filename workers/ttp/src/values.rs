@@ -1,0 +1,291 @@
+//! What becomes of one value: checked by its kind, then kept, made coarser, or made a token.
+//!
+//! Values are trimmed before they are checked or made tokens, and text is brought to Unicode form C, so that the same
+//! number written in two ways is one patient. An empty value stays empty; it never becomes a token.
+//! Failure: a code of `schemas::codes` for the row's report.
+
+use crate::project::{FieldDocument, ValueKind};
+use chrono::{DateTime, NaiveDate};
+use schemas::ids::{self, Ssin};
+use std::borrow::Cow;
+use std::io::Write;
+use zegel_crypto::pseudonym::{OneWay, Reversible};
+
+/// A value that breaks its rule.
+pub(crate) type RowCode = &'static str;
+
+pub(crate) const REQUIRED: RowCode = "ZGL-ROW-REQUIRED";
+const SSIN: RowCode = "ZGL-ROW-SSIN";
+const DATE: RowCode = "ZGL-ROW-DATE";
+const POSTCODE: RowCode = "ZGL-ROW-POSTCODE";
+const LENGTH: RowCode = "ZGL-ROW-LENGTH";
+const PREFIX: RowCode = "ZGL-ROW-PREFIX";
+
+/// What is done to a field's values.
+pub(crate) enum Work {
+    Drop,
+    Keep,
+    Reversible(Box<Reversible>),
+    OneWay(Box<OneWay>),
+    /// The first bytes of a date or postcode.
+    First(usize),
+}
+
+/// One field at work on one batch.
+pub(crate) struct Cell {
+    kind: ValueKind,
+    required: bool,
+    prefix: Option<String>,
+    pub(crate) work: Work,
+    /// The latest value and its token: batches are often sorted by patient.
+    latest: (String, Vec<u8>),
+}
+
+impl Cell {
+    pub(crate) fn new(field: &FieldDocument, work: Work) -> Cell {
+        Cell {
+            kind: field.kind,
+            required: field.required,
+            prefix: field.prefix.clone(),
+            work,
+            latest: (String::new(), Vec::new()),
+        }
+    }
+
+    /// Appends what becomes of `value`. After an error `out` may hold a part of it.
+    pub(crate) fn write(&mut self, value: &str, out: &mut Vec<u8>) -> Result<(), RowCode> {
+        let trimmed = value.trim();
+        if trimmed.is_empty() {
+            return if self.required { Err(REQUIRED) } else { Ok(()) };
+        }
+        match &self.work {
+            Work::Drop => Ok(()),
+            Work::Keep => {
+                // Text is delivered as it is, the other kinds in the one way to write them.
+                let checked = canonical(self.kind, trimmed)?;
+                let kept = if self.kind == ValueKind::Text { value } else { &checked };
+                out.extend_from_slice(kept.as_bytes());
+                Ok(())
+            }
+            Work::First(bytes) => {
+                let value = canonical(self.kind, trimmed)?;
+                // Something must be left out, and what stays must be letters, digits or a date's hyphen.
+                let first =
+                    value.get(..*bytes).filter(|first| first.len() < value.len() && is_coarse(self.kind, first));
+                out.extend_from_slice(first.ok_or(POSTCODE)?.as_bytes());
+                Ok(())
+            }
+            Work::Reversible(_) | Work::OneWay(_) => self.token(trimmed, out),
+        }
+    }
+
+    fn token(&mut self, value: &str, out: &mut Vec<u8>) -> Result<(), RowCode> {
+        if self.latest.0 != value {
+            self.latest.0.clear();
+            self.latest.1.clear();
+            let bare = match &self.prefix {
+                Some(prefix) => value.strip_prefix(prefix.as_str()).filter(|rest| !rest.is_empty()).ok_or(PREFIX)?,
+                None => value,
+            };
+            let token = &mut self.latest.1;
+            token.extend_from_slice(self.prefix.as_deref().unwrap_or_default().as_bytes());
+            let bare = canonical(self.kind, bare)?;
+            match &mut self.work {
+                Work::Reversible(maker) => maker.encode(bare.as_bytes(), token),
+                Work::OneWay(maker) => maker.encode(bare.as_bytes(), token),
+                _ => Ok(()),
+            }
+            .map_err(|_| LENGTH)?;
+            self.latest.0.push_str(value);
+        }
+        out.extend_from_slice(&self.latest.1);
+        Ok(())
+    }
+}
+
+/// The one way to write a value of this kind, if it is one.
+fn canonical(kind: ValueKind, text: &str) -> Result<Cow<'_, str>, RowCode> {
+    match kind {
+        ValueKind::Ssin => {
+            let digits = ids::normalise(text);
+            Ssin::parse(&digits).map_err(|_| SSIN)?;
+            Ok(digits)
+        }
+        ValueKind::Date => is_date(text).then_some(Cow::Borrowed(text)).ok_or(DATE),
+        ValueKind::Postcode => is_postcode(text).then_some(Cow::Borrowed(text)).ok_or(POSTCODE),
+        ValueKind::Text if text.is_ascii() => Ok(Cow::Borrowed(text)),
+        ValueKind::Text => Ok(icu_normalizer::ComposingNormalizerBorrowed::new_nfc().normalize(text)),
+    }
+}
+
+/// `YYYY-MM-DD`, alone or at the head of an RFC 3339 timestamp.
+fn is_date(text: &str) -> bool {
+    if text.len() > 10 {
+        return DateTime::parse_from_rfc3339(text).is_ok();
+    }
+    let number = |part: Option<&str>| {
+        part.filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))
+            .and_then(|digits| digits.parse::<u32>().ok())
+    };
+    let hyphens = text.len() == 10 && text.as_bytes()[4] == b'-' && text.as_bytes()[7] == b'-';
+    let (Some(year), Some(month), Some(day)) = (number(text.get(..4)), number(text.get(5..7)), number(text.get(8..)))
+    else {
+        return false;
+    };
+    hyphens && i32::try_from(year).is_ok_and(|year| NaiveDate::from_ymd_opt(year, month, day).is_some())
+}
+
+/// The world's postcodes are letters, digits, spaces and hyphens, 2 to 10 of them, with at least one digit.
+fn is_postcode(text: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b' ' || byte == b'-';
+    (2..=10).contains(&text.len()) && text.bytes().all(plain) && text.bytes().any(|byte| byte.is_ascii_digit())
+}
+
+fn is_coarse(kind: ValueKind, first: &str) -> bool {
+    kind == ValueKind::Date || first.bytes().all(|byte| byte.is_ascii_alphanumeric())
+}
+
+/// Puts the field that begins at `start` into quotes if RFC 4180 asks for it.
+pub(crate) fn quote(out: &mut Vec<u8>, start: usize) {
+    let special = |byte: &u8| matches!(byte, b',' | b'"' | b'\n' | b'\r');
+    if !out[start..].iter().any(special) {
+        return;
+    }
+    let field = out.split_off(start);
+    out.push(b'"');
+    for piece in field.split_inclusive(|byte| *byte == b'"') {
+        out.extend_from_slice(piece);
+        if piece.ends_with(b"\"") {
+            out.push(b'"');
+        }
+    }
+    out.push(b'"');
+}
+
+/// Appends `text` as a JSON string.
+pub(crate) fn json_string(text: &str, out: &mut Vec<u8>) -> std::io::Result<()> {
+    serde_json::to_writer(out.by_ref(), text).map_err(std::io::Error::from)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::*;
+    use crate::project::ProjectDocument;
+    use proptest::prelude::*;
+
+    fn cell(field: &str) -> Cell {
+        let document = format!(
+            "name = \"p\"\nsenders = [\"NIHII-HOSPITAL:71000436\"]\nrecipient = \"CBE:0123456749\"\n\
+             valid = {{ from = \"2026-01-01\", until = \"2030-12-31\" }}\n[[fields]]\npath = \"f\"\n{field}"
+        );
+        let document = ProjectDocument::parse(&document).unwrap();
+        let sender = document.senders[0].clone();
+        crate::CompiledProject::new(document, &[7; 32]).unwrap().cells(&sender).remove(0)
+    }
+
+    fn write(field: &str, value: &str) -> Result<String, RowCode> {
+        let mut out = Vec::new();
+        cell(field).write(value, &mut out)?;
+        Ok(String::from_utf8(out).unwrap())
+    }
+
+    const NISS: &str = "kind = \"ssin\"\naction = \"pseudonym\"";
+    const YEAR: &str = "kind = \"date\"\naction = \"generalise\"\nto = \"year\"";
+    const MONTH: &str = "kind = \"date\"\naction = \"generalise\"\nto = \"month\"";
+    const AREA: &str = "kind = \"postcode\"\naction = \"generalise\"\nto = 2";
+    const TEXT: &str = "action = \"pseudonym\"\ndomain = \"d\"";
+
+    #[test]
+    fn a_number_is_one_patient_however_it_is_written() {
+        let token = write(NISS, "85061511796").unwrap();
+        assert!(token.starts_with("P1."));
+        assert_eq!(write(NISS, " 85.06.15-117.96 "), Ok(token));
+        assert_eq!(write(TEXT, "Ame\u{301}lie "), write(TEXT, "Am\u{e9}lie"));
+    }
+
+    #[test]
+    fn wrong_check_digits_are_a_bad_row_and_never_a_token() {
+        assert_eq!(write(NISS, "85061511797"), Err(SSIN));
+        assert_eq!(write(NISS, "8506151179"), Err(SSIN));
+    }
+
+    #[test]
+    fn empty_stays_empty_or_is_a_bad_row_where_required() {
+        for field in [NISS, YEAR, AREA, TEXT, "action = \"one-way\"\ndomain = \"d\""] {
+            assert_eq!(write(field, "  "), Ok(String::new()), "{field}");
+            assert_eq!(write(&format!("{field}\nrequired = true"), ""), Err(REQUIRED), "{field}");
+        }
+    }
+
+    #[test]
+    fn dates_lose_their_day_or_month_and_impossible_ones_are_found() {
+        assert_eq!(write(YEAR, "1985-06-15").unwrap(), "1985");
+        assert_eq!(write(MONTH, "2023-01-27T16:17:47Z").unwrap(), "2023-01");
+        assert_eq!(write(MONTH, "1989-10-04T02:25:16.824-04:00").unwrap(), "1989-10");
+        for bad in
+            ["1985-02-30", "15/06/1985", "1985-6-15", "1985", "+985-06-15", "1985-06-15T25:00:00Z", "1985-06-15x"]
+        {
+            assert_eq!(write(YEAR, bad), Err(DATE), "{bad}");
+        }
+    }
+
+    #[test]
+    fn postcodes_keep_their_first_characters_and_always_lose_some() {
+        assert_eq!(write(AREA, "8958").unwrap(), "89");
+        assert_eq!(write(AREA, "668391105").unwrap(), "66");
+        for bad in ["89", "Gent", "B-8958", "8958;9000", "\u{e9}8958"] {
+            assert_eq!(write(AREA, bad), Err(POSTCODE), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_reference_links_with_the_identifier_that_it_holds() {
+        let reference = write(&format!("{TEXT}\nprefix = \"Patient/\""), "Patient/129c6ac7").unwrap();
+        assert_eq!(reference, format!("Patient/{}", write(TEXT, "129c6ac7").unwrap()));
+        for bad in ["129c6ac7", "Patient/", "Group/129c6ac7"] {
+            assert_eq!(write(&format!("{TEXT}\nprefix = \"Patient/\""), bad), Err(PREFIX), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_bad_value_never_gets_the_token_of_the_one_before() {
+        let mut cell = cell(NISS);
+        let mut out = Vec::new();
+        assert_eq!(cell.write("85061511796", &mut out), Ok(()));
+        let first = std::mem::take(&mut out);
+        assert_eq!(cell.write("85061511797", &mut out), Err(SSIN));
+        assert_eq!(cell.write("85061511797", &mut out), Err(SSIN));
+        out.clear();
+        assert_eq!(cell.write("85061511796", &mut out), Ok(()));
+        assert_eq!(out, first);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_quoted_is_read_back_as_it_was(fields in proptest::collection::vec("[a,\"\r\n é]{0,12}", 1..6)) {
+            let mut out = Vec::new();
+            for (index, field) in fields.iter().enumerate() {
+                if index > 0 { out.push(b',') }
+                let start = out.len();
+                out.extend_from_slice(field.as_bytes());
+                quote(&mut out, start);
+            }
+            if out.is_empty() { out.extend_from_slice(b"\"\"") }
+            out.push(b'\n');
+            let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(&out[..]);
+            let rows: Vec<_> = reader.records().map(|row| row.unwrap()).collect();
+            prop_assert_eq!(rows.len(), 1);
+            prop_assert_eq!(rows[0].iter().collect::<Vec<_>>(), fields);
+        }
+
+        #[test]
+        fn no_value_passes_through_a_token_or_a_coarser_form(value in "\\PC{6,40}") {
+            for field in [NISS, YEAR, MONTH, AREA, TEXT] {
+                if let Ok(out) = write(field, &value) {
+                    prop_assert!(!out.contains(value.trim()) || value.trim().is_empty());
+                }
+            }
+        }
+    }
+}
