@@ -2,6 +2,7 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
 mod batches;
+mod worker;
 
 use schemas::MailboxAddress;
 use schemas::messages::Reason;

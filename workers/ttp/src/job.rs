@@ -1,0 +1,181 @@
+//! The job of the TTP: a large batch, streamed from object to object.
+//!
+//! Spec: the inbound message as JSON, a line feed, and the batch itself when it came as an attachment (its result may be
+//! too large for one). Outcome: JSON. A job may be killed at any instant: it leaves at most an object that nothing refers
+//! to. It looks at the stop signal with every block that it reads or writes.
+
+use crate::refusal::TransformError;
+use crate::shuffle::ScratchDir;
+use crate::transform::{Summary, transform};
+use crate::worker::{Ttp, left_out, part};
+use schemas::messages::{Content, Inbound, Part, Reason};
+use serde::{Deserialize, Serialize};
+use std::io::{self, BufRead, BufReader, Read, Write};
+use zegel_core::objects::{ObjectSink, ObjectsError};
+use zegel_core::worker::{JobError, JobIo};
+use zegel_core::{Failure, Interrupt};
+use zegel_crypto::hash::Hasher;
+
+/// Read from the object at a time.
+const IN_BUFFER: usize = 256 << 10;
+
+/// What a job is to do.
+pub(crate) struct JobSpec<'a> {
+    inbound: Inbound,
+    attachment: &'a [u8],
+}
+
+impl<'a> JobSpec<'a> {
+    pub(crate) fn encode(inbound: &Inbound, attachment: &[u8]) -> Result<Vec<u8>, Interrupt> {
+        let mut spec = serde_json::to_vec(inbound).map_err(|_| Failure::permanent("ZGL-STATE-WRITE"))?;
+        spec.push(b'\n');
+        spec.extend_from_slice(attachment);
+        Ok(spec)
+    }
+
+    fn decode(spec: &'a [u8]) -> Option<JobSpec<'a>> {
+        let end = spec.iter().position(|byte| *byte == b'\n')?;
+        Some(JobSpec { inbound: serde_json::from_slice(&spec[..end]).ok()?, attachment: &spec[end + 1..] })
+    }
+}
+
+/// What a job brings.
+#[derive(Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "snake_case")]
+pub(crate) enum Outcome {
+    /// The result is in the object store.
+    Done {
+        part: Part,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        left_out: Option<Reason>,
+    },
+    /// The batch is refused.
+    Refused { reason: Reason },
+}
+
+impl Outcome {
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Outcome, Interrupt> {
+        serde_json::from_slice(bytes).map_err(|_| Failure::permanent("ZGL-STATE-READ").into())
+    }
+}
+
+/// Runs a job.
+pub(crate) fn run(ttp: &Ttp, spec: &[u8], io: &dyn JobIo) -> Result<Vec<u8>, JobError> {
+    let JobSpec { inbound, attachment } = JobSpec::decode(spec).ok_or_else(|| error("ZGL-STATE-READ", false))?;
+    let input: Box<dyn Read + Send + '_> = match &inbound.part.content {
+        Content::Object(object) => io.objects().open(object).map_err(objects_error)?,
+        Content::Attached => Box::new(attachment),
+        Content::Stored(_) => return Err(error("ZGL-MSG-PAYLOAD", false)),
+    };
+    let outcome = match transform_to_object(ttp, &inbound, input, io) {
+        Ok((summary, part)) => Outcome::Done { part, left_out: left_out(&summary) },
+        Err(Trouble::Transform(TransformError::Refused(reason))) => Outcome::Refused { reason: *reason },
+        Err(_) if io.stopping() => return Err(error("ZGL-STOPPING", true)),
+        Err(Trouble::Transform(TransformError::Scratch(_))) => return Err(error("ZGL-TTP-SCRATCH", true)),
+        Err(Trouble::Transform(TransformError::Io(cause))) if cause.kind() == io::ErrorKind::InvalidData => {
+            return Err(error("ZGL-SEAL", false));
+        }
+        Err(Trouble::Transform(TransformError::Io(_))) => return Err(error("ZGL-OBJECTS-AWAY", true)),
+        Err(Trouble::Objects(cause)) => return Err(objects_error(cause)),
+    };
+    serde_json::to_vec(&outcome).map_err(|_| error("ZGL-STATE-WRITE", false))
+}
+
+enum Trouble {
+    Transform(TransformError),
+    Objects(ObjectsError),
+}
+
+impl From<TransformError> for Trouble {
+    fn from(error: TransformError) -> Trouble {
+        Trouble::Transform(error)
+    }
+}
+
+impl From<ObjectsError> for Trouble {
+    fn from(error: ObjectsError) -> Trouble {
+        Trouble::Objects(error)
+    }
+}
+
+fn transform_to_object(
+    ttp: &Ttp,
+    inbound: &Inbound,
+    input: Box<dyn Read + Send + '_>,
+    io: &dyn JobIo,
+) -> Result<(Summary, Part), Trouble> {
+    let project = ttp.project(inbound).map_err(TransformError::from)?;
+    let mut input: Box<dyn BufRead + '_> =
+        Box::new(BufReader::with_capacity(IN_BUFFER, Stoppable { inner: input, io }));
+    let sink = io.objects().create()?;
+    let mut output = Stoppable { inner: Digesting { sink, hasher: Hasher::new(), size: 0 }, io };
+    let scratch = ScratchDir { folder: ttp.scratch(), keys: io.keys() };
+    let mut random = |bytes: &mut [u8]| io.keys().random(bytes);
+    let summary = transform(project, &inbound.sender, &mut input, &mut output, Some(scratch), &mut random)?;
+    let Digesting { sink, hasher, size } = output.inner;
+    let object = sink.finish()?;
+    let part = part(summary.format, size, hasher.finish(), Content::Object(object));
+    Ok((summary, part))
+}
+
+/// Fails as soon as the process is stopping.
+struct Stoppable<'a, T> {
+    inner: T,
+    io: &'a dyn JobIo,
+}
+
+impl<T> Stoppable<'_, T> {
+    fn check(&self) -> io::Result<()> {
+        if self.io.stopping() { Err(io::Error::other("stopping")) } else { Ok(()) }
+    }
+}
+
+impl<T: Read> Read for Stoppable<'_, T> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.check()?;
+        self.inner.read(buffer)
+    }
+}
+
+impl<T: Write> Write for Stoppable<'_, T> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.check()?;
+        self.inner.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+/// Counts and hashes what goes into an object.
+struct Digesting {
+    sink: Box<dyn ObjectSink>,
+    hasher: Hasher,
+    size: u64,
+}
+
+impl Write for Digesting {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.sink.write(bytes)?;
+        self.hasher.update(&bytes[..count]);
+        self.size += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.sink.flush()
+    }
+}
+
+fn error(code: &str, retryable: bool) -> JobError {
+    JobError { code: code.to_owned(), retryable }
+}
+
+fn objects_error(cause: ObjectsError) -> JobError {
+    match cause {
+        ObjectsError::Missing => error("ZGL-OBJECT-MISSING", false),
+        ObjectsError::Authentication => error("ZGL-SEAL", false),
+        ObjectsError::Unavailable(_) => error("ZGL-OBJECTS-AWAY", true),
+    }
+}

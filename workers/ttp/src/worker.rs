@@ -1,0 +1,264 @@
+//! The worker of `ttp.inbound`: checks the project, transforms the batch, and hands over a message built anew.
+//!
+//! Small batches (an attachment in, an attachment out) are transformed in the step; everything else is a job that streams
+//! from object to object. What is delivered carries nothing of the sender's message but the transformed rows: handle,
+//! ids, title, file name, time and trace are new. The final positive answer comes from the recipient's box; a negative
+//! one from here. The object that came in is left to the sweep of objects that nothing refers to.
+//! Failure: a refused batch is answered with its reason and nothing is forwarded; a batch that is given up (job failed for
+//! good, attempts used up) is answered negatively too (I5).
+
+use crate::compiled::CompiledProject;
+use crate::job::{self, JobSpec, Outcome};
+use crate::project::ProjectError;
+use crate::refusal::{TransformError, refusal};
+use crate::transform::{Format, Summary, transform};
+use bytes::Bytes;
+use schemas::envelope::ATTACHMENT_MAX;
+use schemas::messages::{
+    Answer, Answered, Content, ContentType, Deliver, From, Inbound, Notice, Part, Reason, ReceiptsWanted,
+};
+use schemas::{Envelope, MailboxAddress, Millis, Payload};
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use topology::{CHANNELS, Channel};
+use zegel_core::worker::{JobError, JobIo};
+use zegel_core::{Context, Decision, Effects, Failure, Interrupt, Message, View, Worker, names};
+
+const SOURCE: &str = "/zegel/ttp";
+const DELIVER: &Channel = &CHANNELS[1];
+const INBOUND: &Channel = &CHANNELS[2];
+const RECEIPTS: &Channel = &CHANNELS[3];
+
+/// The TTP's worker. Projects are read-only reference data, given at construction with their keys.
+#[derive(Debug)]
+pub struct Ttp {
+    projects: HashMap<String, CompiledProject>,
+    scratch: PathBuf,
+}
+
+/// A transformed batch, ready to be handed over.
+pub(crate) struct Delivery {
+    pub(crate) part: Part,
+    pub(crate) attachment: Bytes,
+    pub(crate) left_out: Option<Reason>,
+}
+
+impl Ttp {
+    /// A worker for these projects. `scratch` is an existing folder on a disk with room for the largest batch.
+    ///
+    /// # Errors
+    /// [`ProjectError::Rule`] when two projects have the same name.
+    pub fn new(projects: Vec<CompiledProject>, scratch: PathBuf) -> Result<Ttp, ProjectError> {
+        let count = projects.len();
+        let projects: HashMap<_, _> =
+            projects.into_iter().map(|project| (project.name().to_owned(), project)).collect();
+        if projects.len() < count {
+            return Err(ProjectError::Rule("two projects have the same name"));
+        }
+        Ok(Ttp { projects, scratch })
+    }
+
+    /// The project of a batch, if its sender may send for it now and an answer still counts.
+    fn admit(&self, inbound: &Inbound, deadline: Option<Millis>, now: Millis) -> Result<&CompiledProject, Reason> {
+        if deadline.is_some_and(|deadline| deadline <= now) {
+            return Err(refusal("ZGL-DEADLINE", "the deadline has passed"));
+        }
+        let project = self.project(inbound)?;
+        project.admit(&inbound.sender, now)?;
+        Ok(project)
+    }
+
+    pub(crate) fn project(&self, inbound: &Inbound) -> Result<&CompiledProject, Reason> {
+        self.projects.get(&inbound.project).ok_or_else(|| refusal("ZGL-TTP-PROJECT", "the project is unknown"))
+    }
+
+    pub(crate) fn scratch(&self) -> &std::path::Path {
+        &self.scratch
+    }
+
+    fn begin(
+        &self,
+        message: &Message,
+        project: &CompiledProject,
+        inbound: &Inbound,
+        context: &Context<'_>,
+    ) -> Result<Decision, Interrupt> {
+        let attachment = &message.envelope.attachment;
+        let as_job = || Ok(Decision::Job { spec: JobSpec::encode(inbound, attachment)? });
+        match inbound.part.content {
+            Content::Object(_) => return as_job(),
+            Content::Stored(_) => return Err(Failure::permanent("ZGL-MSG-PAYLOAD").into()),
+            Content::Attached => {}
+        }
+        let mut out = Vec::new();
+        let mut random = |bytes: &mut [u8]| context.keys.random(bytes);
+        match transform(project, &inbound.sender, &mut &attachment[..], &mut out, None, &mut random) {
+            Ok(summary) if out.len() <= ATTACHMENT_MAX => {
+                let digest = zegel_crypto::hash::sha256(&out);
+                let part = part(summary.format, out.len() as u64, digest, Content::Attached);
+                let delivery = Delivery { part, attachment: out.into(), left_out: left_out(&summary) };
+                deliver(message, project, inbound, delivery, context).map(Decision::Done)
+            }
+            Err(TransformError::Refused(reason)) => refuse(message, inbound, *reason, context).map(Decision::Done),
+            // Too large for an attachment, or for the memory of a step.
+            Ok(_) | Err(_) => as_job(),
+        }
+    }
+}
+
+impl Worker for Ttp {
+    fn channel(&self) -> &'static Channel {
+        INBOUND
+    }
+
+    fn decide(&self, message: &Message, _view: &View, context: &Context<'_>) -> Result<Decision, Interrupt> {
+        let inbound: Inbound = message.payload()?;
+        let project = match self.admit(&inbound, message.envelope.deadline, context.now) {
+            Ok(project) => project,
+            Err(reason) => return refuse(message, &inbound, reason, context).map(Decision::Done),
+        };
+        match &message.job {
+            None => self.begin(message, project, &inbound, context),
+            Some(Ok(outcome)) => match Outcome::decode(outcome)? {
+                Outcome::Done { part, left_out } => {
+                    let delivery = Delivery { part, attachment: Bytes::new(), left_out };
+                    deliver(message, project, &inbound, delivery, context).map(Decision::Done)
+                }
+                Outcome::Refused { reason } => refuse(message, &inbound, reason, context).map(Decision::Done),
+            },
+            Some(Err(error)) => {
+                let effects = refuse(message, &inbound, failed(&error.code), context)?;
+                Ok(Decision::Dead { code: error.code.clone(), effects })
+            }
+        }
+    }
+
+    fn give_up(&self, message: &Message, code: &str, _: &View, context: &Context<'_>) -> Result<Effects, Interrupt> {
+        let inbound: Inbound = message.payload()?;
+        refuse(message, &inbound, failed(code), context)
+    }
+
+    fn run_job(&self, spec: &[u8], io: &dyn JobIo) -> Result<Vec<u8>, JobError> {
+        job::run(self, spec, io)
+    }
+
+    fn downstream(&self) -> Option<&'static str> {
+        Some("objects")
+    }
+}
+
+pub(crate) fn part(format: Format, size: u64, digest: schemas::Sha256, content: Content) -> Part {
+    Part { file_name: format.file_name().to_owned(), mime: format.mime().to_owned(), size, digest, content }
+}
+
+/// What the sender is told of rows that were left out.
+pub(crate) fn left_out(summary: &Summary) -> Option<Reason> {
+    (summary.bad_rows > 0).then(|| Reason {
+        rows: summary.bad.clone(),
+        bad_rows: summary.bad_rows,
+        ..refusal("ZGL-TTP-ROWS", format!("{} of {} rows were left out", summary.bad_rows, summary.rows_in))
+    })
+}
+
+fn failed(code: &str) -> Reason {
+    refusal(code, "the batch could not be processed")
+}
+
+/// The message to the recipient, and to the sender if rows were left out.
+fn deliver(
+    message: &Message,
+    project: &CompiledProject,
+    inbound: &Inbound,
+    delivery: Delivery,
+    context: &Context<'_>,
+) -> Result<Effects, Interrupt> {
+    let handle = From::Handle(context.new_id());
+    let mut payload = boxed(context, project.recipient(), handle, ContentType::Document);
+    payload.title = format!("{} batch", project.name());
+    payload.parts = vec![delivery.part];
+    payload.answers = Some(inbound.submission);
+    payload.answers_for = Some(inbound.recipient.clone());
+    let mut envelope = envelope(message, names::address_key(context.keys, project.recipient()), &payload, context)?;
+    envelope.attachment = delivery.attachment;
+    let mut effects = Effects::default();
+    effects.produce(DELIVER, envelope);
+    if let Some(reason) = delivery.left_out {
+        effects.produce(DELIVER, tell_sender(message, inbound, reason, context)?);
+    }
+    Ok(effects)
+}
+
+/// The project delivers good rows although others are bad; the answer is positive, so the bad ones are told apart.
+fn tell_sender(
+    message: &Message,
+    inbound: &Inbound,
+    reason: Reason,
+    context: &Context<'_>,
+) -> Result<Envelope, Interrupt> {
+    let mut payload = boxed(context, &inbound.sender, From::Platform, ContentType::Error);
+    payload.title = "Rows were left out".to_owned();
+    payload.notice = Some(Notice {
+        submission: inbound.submission,
+        publication_id: String::new(),
+        recipient: inbound.recipient.clone(),
+        ack: None,
+        reason: Some(reason),
+        at: context.now,
+    });
+    envelope(message, names::address_key(context.keys, &inbound.sender), &payload, context)
+}
+
+fn boxed(context: &Context<'_>, recipient: &MailboxAddress, from: From, content_type: ContentType) -> Deliver {
+    Deliver {
+        item: context.new_id(),
+        recipient: recipient.clone(),
+        from,
+        content_type,
+        title: String::new(),
+        parts: Vec::new(),
+        notice: None,
+        meta: BTreeMap::new(),
+        answers: None,
+        answers_for: None,
+        receipts: ReceiptsWanted::default(),
+    }
+}
+
+/// The negative answer. Nothing else leaves.
+fn refuse(message: &Message, inbound: &Inbound, reason: Reason, context: &Context<'_>) -> Result<Effects, Interrupt> {
+    let answered = Answered {
+        submission: inbound.submission,
+        recipient: inbound.recipient.clone(),
+        answer: Answer::Refused { reason },
+        at: context.now,
+    };
+    let mut envelope = envelope(message, names::submission_key(inbound.submission), &answered, context)?;
+    // The answer goes back to the sender, so it may stay in the sender's trace; what is delivered may not.
+    envelope.traceparent = message.envelope.traceparent;
+    let mut effects = Effects::default();
+    effects.produce(RECEIPTS, envelope);
+    Ok(effects)
+}
+
+fn envelope<P: Payload>(
+    message: &Message,
+    key: schemas::Key,
+    payload: &P,
+    context: &Context<'_>,
+) -> Result<Envelope, Interrupt> {
+    let mut envelope = Envelope::new(context.new_id(), SOURCE, key, context.now, payload)
+        .map_err(|_| Failure::permanent("ZGL-MSG-ENCODE"))?;
+    envelope.deadline = message.envelope.deadline;
+    Ok(envelope)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_go_to_the_channels_that_are_meant() {
+        let found = [DELIVER, INBOUND, RECEIPTS].map(|channel| channel.name);
+        assert_eq!(found, ["mailbox.deliver", "ttp.inbound", "receipts.due"]);
+    }
+}
