@@ -2,6 +2,7 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
 mod batches;
+mod real;
 mod worker;
 
 use schemas::MailboxAddress;
