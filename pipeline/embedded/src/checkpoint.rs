@@ -3,6 +3,7 @@
 //! A passive checkpoint waits for nobody and disturbs nobody. The log's growth is watched by the writer's hook.
 
 use crate::error::{is_fsync, meaning};
+use crate::layout::PAGE;
 use crate::metrics::add;
 use crate::shared::Shared;
 use crate::writer::OnFatal;
@@ -74,7 +75,7 @@ pub(crate) fn run(connection: &Connection, shared: &Shared, stop: &Stop, on_fata
 /// Keeps the log's size where the writer and the metrics see it.
 pub(crate) fn watch(connection: &mut Connection, shared: &Arc<Shared>) -> rusqlite::Result<()> {
     /// A frame is a page and its header.
-    const FRAME: u64 = 4_096 + 24;
+    const FRAME: u64 = PAGE + 24;
     let shared = Arc::clone(shared);
     connection.wal_hook(Some(move |_: &mut rusqlite::hooks::Wal, pages: std::ffi::c_int| {
         let pages = u64::try_from(pages).unwrap_or(0);

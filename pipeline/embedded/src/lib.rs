@@ -108,7 +108,7 @@ impl Embedded {
         let shared = Arc::new(Shared::new(options.tail_bytes));
         let mut connection = layout::open_writer(path)?;
         if let Some(bytes) = options.max_bytes {
-            connection.execute_batch(&format!("PRAGMA max_page_count = {}", bytes / 4_096)).map_err(sql)?;
+            connection.execute_batch(&format!("PRAGMA max_page_count = {}", bytes / layout::PAGE)).map_err(sql)?;
         }
         checkpoint::watch(&mut connection, &shared).map_err(sql)?;
         let cache = Cache::load(&connection, &shared).map_err(sql)?;

@@ -12,7 +12,7 @@ use zegel_core::{Outgoing, OwnerId, Slot, Step, StoreError};
 
 /// What a request costs beside its bytes, so that one bound holds both: 64 MiB are at most 65,536 empty messages.
 const PER_ITEM: usize = 1_024;
-/// How long the writer sleeps while it waits for the producers it has just answered.
+/// How long the writer lets go of the queue at a time while it waits for the producers it has just answered.
 const GATHER: Duration = Duration::from_micros(20);
 
 /// Something for the writer to do, all or nothing.
@@ -123,9 +123,7 @@ impl Queue {
         }
         let until = Instant::now() + patience;
         while inner.items.len() < expected && !inner.closed && Instant::now() < until {
-            drop(inner);
-            std::thread::sleep(GATHER);
-            inner = self.lock();
+            inner = self.filled.wait_timeout(inner, GATHER).unwrap_or_else(PoisonError::into_inner).0;
         }
         let mut bytes = 0usize;
         let fits = |work: &&Work| {

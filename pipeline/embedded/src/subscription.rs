@@ -19,7 +19,7 @@ pub(crate) struct SlotStream {
 
 impl SlotStream {
     /// The next messages from the file. What was trimmed meanwhile is skipped: every group had passed it.
-    async fn from_file(&mut self, last: u64, limits: BatchLimits) -> Result<Vec<Delivery>, BrokerError> {
+    async fn read_file(&mut self, last: u64, limits: BatchLimits) -> Result<Vec<Delivery>, BrokerError> {
         let (place, from) = ((self.slot.channel, self.slot.partition), self.from);
         let read = self.readers.run(move |connection| queries::messages(connection, place, from, last, limits)).await;
         let found = read.map_err(broker_error)?;
@@ -57,7 +57,7 @@ impl Subscription for SlotStream {
                     return Ok(self.batch(deliveries));
                 }
                 Tail::OnFile(last) => {
-                    let deliveries = self.from_file(last, limits).await?;
+                    let deliveries = self.read_file(last, limits).await?;
                     if !deliveries.is_empty() {
                         return Ok(self.batch(deliveries));
                     }

@@ -1,5 +1,7 @@
 //! The broker and store suites over the in-memory reference. It lives through a restart by not ending.
 
+#![allow(clippy::unwrap_used)]
+
 use std::sync::{Arc, Mutex};
 use zegel_conformance::fixture::Fixture;
 use zegel_conformance::runner::Backend;

@@ -195,7 +195,7 @@ fn scribble(file: &Path) {
     let pages = u64::from(u32::from_be_bytes(length));
     assert!(pages > 20, "too few pages to scribble on");
     for page in pages / 2..pages {
-        file.seek(SeekFrom::Start(page * 4_096)).unwrap();
+        file.seek(SeekFrom::Start(page * 8_192)).unwrap();
         file.write_all(&[0x5A; 64]).unwrap();
     }
 }

@@ -93,6 +93,10 @@ async fn what_is_written_is_still_version_1() {
     publish(&backend, (1..=3).map(|n| message(SPREAD, n << 61)).collect()).await;
     store.commit(step(held.epoch)).await.unwrap();
     store.begin_attempt(held.slot, held.epoch, 3).await.unwrap();
+    // What the slot has passed is deleted when the writer has nothing else to do.
+    while store.metrics().trimmed.load(std::sync::atomic::Ordering::Relaxed) < 2 {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
     drop((store, backend));
     place.shut().await;
     let text = dump(&place.file());

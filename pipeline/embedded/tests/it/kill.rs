@@ -123,7 +123,7 @@ async fn a_stop_between_any_two_durable_actions_is_survived() {
 }
 
 /// Starts the child, kills it after `after`, and returns what it was told.
-fn run_and_kill(file: &Path, run: u64, after: Duration) -> Vec<String> {
+async fn run_and_kill(file: &Path, run: u64, after: Duration) -> Vec<String> {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "kill::acknowledged_work_survives_twenty_kills", "--nocapture"])
         .env("ZEGEL_TEST_KILL", file)
@@ -133,7 +133,7 @@ fn run_and_kill(file: &Path, run: u64, after: Duration) -> Vec<String> {
         .unwrap();
     let out = BufReader::new(child.stdout.take().unwrap());
     let reader = std::thread::spawn(move || out.lines().map_while(Result::ok).collect::<Vec<_>>());
-    std::thread::sleep(after);
+    tokio::time::sleep(after).await;
     child.kill().unwrap();
     child.wait().unwrap();
     reader.join().unwrap()
@@ -187,7 +187,7 @@ async fn acknowledged_work_survives_twenty_kills() {
     let (mut published, mut committed) = (Vec::new(), 0);
     for run in 0..KILLS {
         // From before the file is open to well into the work.
-        let told = run_and_kill(&place.file(), run, Duration::from_millis(20 + run * 37 % 230));
+        let told = run_and_kill(&place.file(), run, Duration::from_millis(20 + run * 37 % 230)).await;
         published.extend(numbers(&told, "published"));
         committed = numbers(&told, "committed").max().unwrap_or(0).max(committed);
         if run % 5 == 4 {

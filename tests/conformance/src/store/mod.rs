@@ -75,7 +75,7 @@ struct Everything {
 const OWNERS: u64 = 4;
 
 async fn everything(store: &Arc<dyn Store>) -> Everything {
-    let owners: Vec<Read> = (0..OWNERS).map(|n| all_rows(n)).collect();
+    let owners: Vec<Read> = (0..OWNERS).map(all_rows).collect();
     let mut timers = Vec::new();
     let mut parked = Vec::new();
     for slot in slots() {

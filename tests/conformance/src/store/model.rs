@@ -124,11 +124,11 @@ fn operation() -> impl Strategy<Value = Operation> {
     let stale = prop::bool::weighted(0.1);
     prop_oneof![
         3 => (slot.clone(), 1..3u8, 0..200i64).prop_map(|(slot, owner, now)| Operation::Claim { slot, owner, now }),
-        1 => (slot.clone(), stale.clone(), 0..200i64)
+        1 => (slot.clone(), stale, 0..200i64)
             .prop_map(|(slot, stale, until)| Operation::Renew { slot, stale, until }),
-        1 => (slot.clone(), stale.clone(), any::<bool>())
+        1 => (slot.clone(), stale, any::<bool>())
             .prop_map(|(slot, stale, clean)| Operation::Release { slot, stale, clean }),
-        2 => (slot.clone(), stale.clone(), 0..6u64)
+        2 => (slot.clone(), stale, 0..6u64)
             .prop_map(|(slot, stale, number)| Operation::Attempt { slot, stale, number }),
         2 => (slot.clone(), 0..6u64, any::<bool>())
             .prop_map(|(slot, number, again)| Operation::Resolve { slot, number, again }),
