@@ -10,6 +10,7 @@
 use crate::client::Client;
 use crate::failed::{Failed, at};
 use crate::submit::{self, Letter, Sent};
+use crate::term;
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::fs;
@@ -92,7 +93,7 @@ impl Agent {
             if stop.load(Ordering::Relaxed) {
                 return Ok(Look::default());
             }
-            std::thread::sleep(pause);
+            term::pause(pause);
         }
     }
 
@@ -289,7 +290,7 @@ mod tests {
         let mut agent = agent(folder.path(), "http://127.0.0.1:1");
         fs::write(folder.path().join("a.csv"), "x\n").unwrap();
         assert_eq!(agent.look().unwrap().growing, 1);
-        std::thread::sleep(STABLE);
+        term::pause(STABLE);
         fs::write(folder.path().join("a.csv"), "x\n1\n").unwrap();
         assert_eq!(agent.look().unwrap().growing, 1);
     }

@@ -34,8 +34,10 @@ pub enum Command {
         zegel demo --data /tmp/d --project lab.toml --batch patients.csv")]
     Demo(Demo),
     /// Send files to mailboxes or to a TTP project, once or from a drop folder
-    #[command(after_help = "Example:\n  zegel send --sender NIHII-HOSPITAL:71000436 --project lab-registry batch.csv\n  \
-        zegel send --sender NIHII-HOSPITAL:71000436 --project lab-registry --folder /srv/outbox")]
+    #[command(
+        after_help = "Example:\n  zegel send --sender NIHII-HOSPITAL:71000436 --project lab-registry batch.csv\n  \
+        zegel send --sender NIHII-HOSPITAL:71000436 --project lab-registry --folder /srv/outbox"
+    )]
     Send(Send),
     /// List a mailbox, read, move and delete its messages
     #[command(after_help = "Example:\n  zegel inbox CBE:0123456749 --read 6f0c…e1 --out received/")]
@@ -238,7 +240,9 @@ pub enum Timestamp {
         hospital: String,
     },
     /// Have hashes stamped: lines of `REF,SHA-256` from a file or standard input
-    #[command(after_help = "Example:\n  sha256sum rx-*.xml | awk '{print NR\",\"$1}' | zegel timestamp add NIHII-HOSPITAL:71000436 -")]
+    #[command(
+        after_help = "Example:\n  sha256sum rx-*.xml | awk '{print NR\",\"$1}' | zegel timestamp add NIHII-HOSPITAL:71000436 -"
+    )]
     Add {
         /// Which platform
         #[command(flatten)]
@@ -274,7 +278,9 @@ pub enum Timestamp {
         out: PathBuf,
     },
     /// Verify bags and tokens in a folder offline: every signature, and the chain
-    #[command(after_help = "Example:\n  zegel timestamp verify NIHII-HOSPITAL:71000436 bags/ --ca bags/ca.pem --listing bags/bags.ndjson")]
+    #[command(
+        after_help = "Example:\n  zegel timestamp verify NIHII-HOSPITAL:71000436 bags/ --ca bags/ca.pem --listing bags/bags.ndjson"
+    )]
     Verify {
         /// Whose bags they are
         #[arg(value_name = "ADDRESS")]

@@ -4,6 +4,7 @@
 //! anew for each try. Bodies are streamed both ways, so memory does not depend on their size.
 
 use crate::failed::{Failed, at};
+use crate::term;
 use serde_json::Value;
 use std::fs::File;
 use std::io::{Read, Write};
@@ -126,7 +127,7 @@ impl Client {
             }
             let header = response.headers().get("retry-after").and_then(|value| value.to_str().ok());
             let wait_s = header.and_then(|text| text.parse().ok()).unwrap_or(1u64);
-            std::thread::sleep(Duration::from_secs(wait_s.clamp(1, WAIT_MAX_S)));
+            term::pause(Duration::from_secs(wait_s.clamp(1, WAIT_MAX_S)));
         }
     }
 

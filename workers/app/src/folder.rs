@@ -174,7 +174,10 @@ impl Folder {
         }
         let path = self.address();
         fs::read_to_string(&path).map(|text| text.trim().to_owned()).map_err(|_| {
-            Failed::Unreachable(format!("no platform runs in {}: start it with `zegel up`, or say --url", self.0.display()))
+            Failed::Unreachable(format!(
+                "no platform runs in {}: start it with `zegel up`, or say --url",
+                self.0.display()
+            ))
         })
     }
 

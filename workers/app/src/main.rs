@@ -12,6 +12,8 @@ mod cli;
 mod client;
 mod commands;
 mod config;
+#[cfg(feature = "failpoints")]
+mod crash;
 mod demo;
 mod failed;
 mod folder;
@@ -34,6 +36,10 @@ fn main() -> ExitCode {
     // FAILPOINTS in the environment says where this process stops or dies.
     #[cfg(feature = "failpoints")]
     let _scenario = fail::FailScenario::setup();
+    #[cfg(feature = "failpoints")]
+    crash::arm();
+    // What this program writes is for its owner alone, also what libraries write.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let cli = Cli::parse();
     let json = cli.json;
     ExitCode::from(term::finish(run(cli), json))

@@ -120,7 +120,7 @@ struct Opened {
 fn open(folder: &Folder, runtime: Handle) -> Result<Opened, Failed> {
     let keys = Arc::new(open_keys(folder)?);
     let authority = open_authority(folder)?;
-    let embedded = Embedded::open(folder.database(), Options::default()).map_err(failure)?;
+    let embedded = Embedded::open(folder.database(), store_options()).map_err(failure)?;
     let objects = EncryptedObjects::open_local(&folder.objects(), keys.clone(), runtime).map_err(failure)?;
     // Nothing is in the making yet: what lies there was left by a crash.
     objects.sweep_uploads(Millis::NEVER).map_err(failure)?;
@@ -258,4 +258,12 @@ fn front(
 
 fn failure(error: impl std::fmt::Display) -> Failed {
     Failed::Failure(error.to_string())
+}
+
+fn store_options() -> Options {
+    #[cfg(feature = "failpoints")]
+    if let Some(wal_bytes) = crate::crash::wal_bytes() {
+        return Options { wal_bytes, ..Options::default() };
+    }
+    Options::default()
 }

@@ -42,7 +42,9 @@ mod tests {
         assert_eq!(lines.len(), 36);
         for lines in lines.chunks(3) {
             let name = lines[2].split(' ').next().unwrap_or_default();
-            assert!(lines[0].starts_with(&format!("# HELP {name} ")) && lines[1].starts_with(&format!("# TYPE {name} ")));
+            assert!(
+                lines[0].starts_with(&format!("# HELP {name} ")) && lines[1].starts_with(&format!("# TYPE {name} "))
+            );
         }
     }
 }

@@ -14,4 +14,3 @@ pub fn start(log: &Log) {
         LogFormat::Json => lines.json().flatten_event(true).try_init(),
     };
 }
-

@@ -100,6 +100,12 @@ pub fn bytes_bar(quiet: bool, total: u64) -> ProgressBar {
     bar
 }
 
+/// Waits on the calling thread.
+#[allow(clippy::disallowed_methods)] // commands run on threads of their own, never on one of the async runtime's
+pub fn pause(duration: Duration) {
+    std::thread::sleep(duration);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

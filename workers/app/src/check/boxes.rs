@@ -32,8 +32,7 @@ pub fn check(rows: &Rows) -> Result<Vec<Line>, Failed> {
             once.fault(format!("an item of box {owner} cannot be read"));
             return Ok(());
         };
-        let place: Option<PlaceRow> =
-            rows.json(spaces::ITEM_PLACES, owner, Bytes::copy_from_slice(&item.item.0))?;
+        let place: Option<PlaceRow> = rows.json(spaces::ITEM_PLACES, owner, Bytes::copy_from_slice(&item.item.0))?;
         let stands = place.is_some_and(|place| place.shelf.at(place.sequence) == *sub);
         if !stands {
             once.fault(format!("item {} stands where its place does not say", item.item));

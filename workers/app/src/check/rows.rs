@@ -72,7 +72,9 @@ impl Rows {
         let read = Read::One { space, owner, sub: sub.clone() };
         let found = self.offline.read(&[read]).map_err(failure)?;
         let value = found.into_iter().next().and_then(|rows| rows.into_iter().next());
-        Ok(value.and_then(|(_, value)| open_value(&*self.keys as &dyn Keys, space, owner, &sub, &value).ok()).map(Bytes::from))
+        Ok(value
+            .and_then(|(_, value)| open_value(&*self.keys as &dyn Keys, space, owner, &sub, &value).ok())
+            .map(Bytes::from))
     }
 
     /// One row as JSON; none where it is missing or cannot be read.

@@ -34,7 +34,13 @@ pub fn run(place: &Place, wanted: &Inbox) -> Result<Report, Failed> {
     let mut rows = vec![row(["ID", "FROM", "TYPE", "TITLE", "BYTES"])];
     for item in list(&page, "items") {
         let bytes: u64 = list(item, "parts").iter().map(|part| number(part, "size")).sum();
-        rows.push(row([text(item, "id"), &from(item), text(item, "content_type"), text(item, "title"), &bytes.to_string()]));
+        rows.push(row([
+            text(item, "id"),
+            &from(item),
+            text(item, "content_type"),
+            text(item, "title"),
+            &bytes.to_string(),
+        ]));
     }
     Ok(Report::new(page, table(&rows)))
 }

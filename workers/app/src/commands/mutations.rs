@@ -60,7 +60,8 @@ fn feed(client: &crate::client::Client, file: &Path) -> Result<Report, Failed> {
     let mut accepted = 0;
     for batch in lines.chunks(LINES) {
         let body = batch.join("\n");
-        accepted += number(&client.post_bytes("/v1/mutations", &[], "application/x-ndjson", body.as_bytes())?, "accepted");
+        accepted +=
+            number(&client.post_bytes("/v1/mutations", &[], "application/x-ndjson", body.as_bytes())?, "accepted");
     }
     Ok(Report::new(json!({ "accepted": accepted }), format!("{accepted} events accepted")))
 }

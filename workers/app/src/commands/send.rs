@@ -6,7 +6,7 @@ use crate::cli::Send;
 use crate::client::Client;
 use crate::failed::Failed;
 use crate::submit::{self, Letter, Sent};
-use crate::term::{Report, bytes_bar, row, spinner, table};
+use crate::term::{Report, bytes_bar, pause, row, spinner, table};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::Arc;
@@ -71,19 +71,15 @@ fn files(place: &Place, wanted: &Send, client: &Client, letter: &Letter) -> Resu
         refused |= said == "refused";
         rows.push(row([&submit::file_name(file)?, &submission, &publication_id, said]));
         let life = answer.map_or(Value::Null, |(_, life)| life);
-        values.push(json!({ "submission": submission, "publication_id": publication_id, "answer": said, "life": life }));
+        values
+            .push(json!({ "submission": submission, "publication_id": publication_id, "answer": said, "life": life }));
     }
     let status = if refused { 3 } else { 0 };
     Ok(Report { json: json!({ "sent": values }), text: table(&rows), status })
 }
 
 /// Waits for the final answer: whether it is negative, and the life of the submission.
-fn wait(
-    place: &Place,
-    client: &Client,
-    submission: &str,
-    deadline: Instant,
-) -> Result<Option<(bool, Value)>, Failed> {
+fn wait(place: &Place, client: &Client, submission: &str, deadline: Instant) -> Result<Option<(bool, Value)>, Failed> {
     let spinner = spinner(place.json);
     spinner.set_message("waiting for the final answer");
     loop {
@@ -96,7 +92,7 @@ fn wait(
         if Instant::now() >= deadline {
             return Ok(None);
         }
-        std::thread::sleep(ASK);
+        pause(ASK);
     }
 }
 
@@ -112,7 +108,8 @@ fn watch(place: &Place, wanted: &Send, folder: &Path, client: Client, letter: Le
     })?;
     spinner.finish_and_clear();
     let status = if wanted.once && look.refused > 0 { 3 } else { 0 };
-    let text = format!("{} delivered, {} refused, {} without an answer yet", look.delivered, look.refused, look.waiting);
+    let text =
+        format!("{} delivered, {} refused, {} without an answer yet", look.delivered, look.refused, look.waiting);
     let json = json!({ "delivered": look.delivered, "refused": look.refused, "waiting": look.waiting });
     Ok(Report { json, text, status })
 }

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 pub fn run(place: &Place, wanted: &Up) -> Result<Report, Failed> {
     if !wanted.roles.is_empty() {
         let text = "the embedded store serves one process with all roles; --roles needs the PostgreSQL store";
-        return Err(Failed::refused("ZGL-ROLES", text));
+        return Err(Failed::refused("roles-embedded", text));
     }
     let config = place.config()?;
     telemetry::start(&config.log);

@@ -171,8 +171,11 @@ fn name(sent: &Submitted) -> String {
 /// I1, I2, I4: what recipients got is what was sent, row by row in number, token by identifier. Returns what must not be
 /// found anywhere.
 fn contents(plan: &Plan, day: &Day, found: &Found, verdict: &mut Verdict) -> Result<HashSet<String>, Failed> {
-    let mut identifiers = HashSet::new();
-    let mut taken = vec![false; found.delivered.len()];
+    let mut sides = Vec::new();
+    let mut whose: Vec<Option<usize>> = Vec::new();
+    for delivered in &found.delivered {
+        whose.push(project_of(plan, delivered)?);
+    }
     for (number, project) in plan.projects.iter().enumerate() {
         let (mut sent, mut refused, mut processed) = (Tally::default(), Tally::default(), 0);
         for (place, batch) in plan.batches.iter().enumerate().filter(|(_, batch)| batch.project == number) {
@@ -182,28 +185,28 @@ fn contents(plan: &Plan, day: &Day, found: &Found, verdict: &mut Verdict) -> Res
             let side = Side::Sent { sender: &batch.sender.to_string() };
             (if positive { &mut sent } else { &mut refused }).count(project, &batch.file, side)?;
         }
-        identifiers.extend(sent.searchable().chain(refused.searchable()).map(str::to_owned));
         let (mut got, mut messages) = (Tally::default(), 0);
-        for (place, delivered) in found.delivered.iter().enumerate() {
-            if !taken[place] && processed > messages && is_of(project, delivered)? {
-                taken[place] = true;
-                messages += 1;
-                for file in &delivered.files {
-                    got.count(project, file, Side::Delivered { sent: &sent })?;
-                }
+        for (delivered, _) in found.delivered.iter().zip(&whose).filter(|(_, whose)| **whose == Some(number)) {
+            messages += 1;
+            for file in &delivered.files {
+                got.count(project, file, Side::Delivered { sent: &sent })?;
             }
         }
         verdict.numbers.rows_in += sent.rows;
         verdict.numbers.rows_out += got.rows;
         compare(project, verdict, &sent, &got, (processed, messages));
+        sides.extend([sent, refused]);
     }
-    verdict.repeated(taken.iter().filter(|taken| !**taken).count() as u64, "deliveries");
-    Ok(identifiers)
+    verdict.repeated(whose.iter().filter(|whose| whose.is_none()).count() as u64, "deliveries of nobody");
+    // What one project hides another may show: that is its document's decision.
+    let hidden = sides.iter().flat_map(|side| &side.identifiers);
+    Ok(hidden.filter(|value| !sides.iter().any(|side| side.shows(value))).cloned().collect())
 }
 
 fn compare(project: &ProjectDocument, verdict: &mut Verdict, sent: &Tally, got: &Tally, messages: (u64, u64)) {
     let name = &project.name;
     verdict.missing(messages.0.saturating_sub(messages.1), "deliveries");
+    verdict.repeated(messages.1.saturating_sub(messages.0), "deliveries");
     if got.leaked > 0 {
         verdict.fault("I4", format!("{name}: {} values came out in clear", got.leaked));
     }
@@ -219,19 +222,20 @@ fn compare(project: &ProjectDocument, verdict: &mut Verdict, sent: &Tally, got: 
     }
 }
 
-/// Whether a delivery is of this project: its recipient, and for CSV its columns.
-fn is_of(project: &ProjectDocument, delivered: &Delivered) -> Result<bool, Failed> {
-    if delivered.recipient != project.recipient {
-        return Ok(false);
-    }
+/// Which project a delivery is of: the one that its title names, or the one whose columns it has.
+fn project_of(plan: &Plan, delivered: &Delivered) -> Result<Option<usize>, Failed> {
     let title = text(&delivered.message, "title");
-    if title.starts_with(&format!("{} ", project.name)) {
-        return Ok(true);
+    let is_recipient = |project: &ProjectDocument| project.recipient == delivered.recipient;
+    let named = |project: &ProjectDocument| is_recipient(project) && title.starts_with(&format!("{} ", project.name));
+    if let Some(place) = plan.projects.iter().position(named) {
+        return Ok(Some(place));
     }
-    let Some(file) = delivered.files.first() else { return Ok(false) };
+    let Some(file) = delivered.files.first() else { return Ok(None) };
     let mut line = String::new();
     BufReader::new(File::open(file).map_err(at(file))?).read_line(&mut line).map_err(at(file))?;
-    Ok(line.starts_with('{') || line.trim_end() == delivered_header(project).join(","))
+    let has_columns =
+        |project: &ProjectDocument| is_recipient(project) && line.trim_end() == delivered_header(project).join(",");
+    Ok(plan.projects.iter().position(has_columns))
 }
 
 /// I2, I3: each letter once, in the order of acceptance.

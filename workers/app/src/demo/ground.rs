@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! hospitals/<hospital>/sent/      what was handed over by HTTP      hospitals/<hospital>/outbox/<project>/  drop folder
-//! hospitals/<hospital>/inbox/     letters it received               hospitals/<hospital>/prescriptions.ndjson
+//! hospitals/<hospital>/inbox/     letters it received               hospitals/<hospital>/pharmacy/ what it had stamped
 //! out/recipient/<message-id>/     what recipients of projects got   out/bags/<hospital>/N.xml|.tsr
 //! out/tsa/ca.pem                  out/receipts.ndjson               out/report.json
 //! ```
@@ -35,11 +35,12 @@ impl Ground {
         let is_demo = root.join(MARK).exists();
         if !entries.is_empty() && !is_demo {
             let text = format!("{} is not empty and not a demo's folder: say another --data", root.display());
-            return Err(Failed::refused("ZGL-DEMO-FOLDER", text));
+            return Err(Failed::refused("demo-folder", text));
         }
         if is_demo && !force {
-            let text = format!("{} holds an earlier demo: say --force to begin anew, or another --data", root.display());
-            return Err(Failed::refused("ZGL-DEMO-FOLDER", text));
+            let text =
+                format!("{} holds an earlier demo: say --force to begin anew, or another --data", root.display());
+            return Err(Failed::refused("demo-folder", text));
         }
         for path in entries.iter().filter(|path| !path.ends_with(MARK)) {
             if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }.map_err(at(path))?;

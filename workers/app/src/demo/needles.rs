@@ -152,7 +152,7 @@ fn codings(value: &str) -> Vec<Vec<u8>> {
         utf16.iter().flat_map(|unit| unit.to_be_bytes()).collect(),
     ];
     if escaped.len() > value.len() + 2 {
-        all.push(escaped[1..escaped.len() - 1].as_bytes().to_vec());
+        all.push(escaped.as_bytes()[1..escaped.len() - 1].to_vec());
     }
     all
 }

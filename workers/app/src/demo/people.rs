@@ -29,8 +29,22 @@ pub struct Person {
 
 /// The columns of a laboratory batch.
 pub const COLUMNS: [&str; 16] = [
-    "niss", "patient_no", "last_name", "first_name", "sex", "birth_date", "street", "house_number", "postal_code",
-    "municipality", "gp_nihii", "icd10", "lab_loinc", "lab_value", "lab_unit", "lab_date",
+    "niss",
+    "patient_no",
+    "last_name",
+    "first_name",
+    "sex",
+    "birth_date",
+    "street",
+    "house_number",
+    "postal_code",
+    "municipality",
+    "gp_nihii",
+    "icd10",
+    "lab_loinc",
+    "lab_value",
+    "lab_unit",
+    "lab_date",
 ];
 
 /// The last day of the generated world: a fixed day, or the same seed would give other files tomorrow.
@@ -48,43 +62,138 @@ pub struct People {
 
 /// What a batch is about: ICD-10 code, LOINC code, unit, lowest and highest value in thousandths, decimals.
 const ILLNESSES: [(&str, &str, &str, u32, u32, usize); 12] = [
-    ("E11.9", "4548-4", "%", 6_400, 11_200, 1),         // type 2 diabetes: HbA1c
-    ("I10", "2823-3", "mmol/L", 3_400, 5_300, 1),       // hypertension: potassium
-    ("E78.5", "13457-7", "mg/dL", 95_000, 240_000, 0),  // hyperlipidaemia: LDL cholesterol
-    ("N18.3", "2160-0", "mg/dL", 1_300, 2_600, 2),      // chronic kidney disease 3: creatinine
-    ("D50.9", "718-7", "g/dL", 7_800, 11_900, 1),       // iron deficiency anaemia: haemoglobin
-    ("E03.9", "3016-3", "mIU/L", 4_600, 18_000, 2),     // hypothyroidism: TSH
-    ("M10.9", "3084-1", "mg/dL", 6_100, 10_400, 1),     // gout: urate
+    ("E11.9", "4548-4", "%", 6_400, 11_200, 1),           // type 2 diabetes: HbA1c
+    ("I10", "2823-3", "mmol/L", 3_400, 5_300, 1),         // hypertension: potassium
+    ("E78.5", "13457-7", "mg/dL", 95_000, 240_000, 0),    // hyperlipidaemia: LDL cholesterol
+    ("N18.3", "2160-0", "mg/dL", 1_300, 2_600, 2),        // chronic kidney disease 3: creatinine
+    ("D50.9", "718-7", "g/dL", 7_800, 11_900, 1),         // iron deficiency anaemia: haemoglobin
+    ("E03.9", "3016-3", "mIU/L", 4_600, 18_000, 2),       // hypothyroidism: TSH
+    ("M10.9", "3084-1", "mg/dL", 6_100, 10_400, 1),       // gout: urate
     ("I50.9", "33762-6", "pg/mL", 300_000, 4_500_000, 0), // heart failure: NT-proBNP
-    ("J18.9", "1988-5", "mg/L", 25_000, 240_000, 0),    // pneumonia: CRP
-    ("K70.3", "1742-6", "U/L", 45_000, 210_000, 0),     // cirrhosis: ALT
-    ("E55.9", "1989-3", "ng/mL", 5_000, 19_000, 1),     // vitamin D deficiency: 25-OH vitamin D
-    ("D68.3", "6301-6", "{INR}", 1_800, 4_500, 1),      // anticoagulation: INR
+    ("J18.9", "1988-5", "mg/L", 25_000, 240_000, 0),      // pneumonia: CRP
+    ("K70.3", "1742-6", "U/L", 45_000, 210_000, 0),       // cirrhosis: ALT
+    ("E55.9", "1989-3", "ng/mL", 5_000, 19_000, 1),       // vitamin D deficiency: 25-OH vitamin D
+    ("D68.3", "6301-6", "{INR}", 1_800, 4_500, 1),        // anticoagulation: INR
 ];
 
 const PLACES: [(u32, &str); 24] = [
-    (1000, "Brussel"), (1030, "Schaarbeek"), (1050, "Elsene"), (1180, "Ukkel"), (1300, "Wavre"), (1348, "Louvain-la-Neuve"),
-    (1500, "Halle"), (1800, "Vilvoorde"), (2000, "Antwerpen"), (2300, "Turnhout"), (2800, "Mechelen"), (3000, "Leuven"),
-    (3500, "Hasselt"), (3600, "Genk"), (4000, "Liège"), (4800, "Verviers"), (5000, "Namur"), (6000, "Charleroi"),
-    (6700, "Arlon"), (7000, "Mons"), (7500, "Tournai"), (8000, "Brugge"), (8500, "Kortrijk"), (9000, "Gent"),
+    (1000, "Brussel"),
+    (1030, "Schaarbeek"),
+    (1050, "Elsene"),
+    (1180, "Ukkel"),
+    (1300, "Wavre"),
+    (1348, "Louvain-la-Neuve"),
+    (1500, "Halle"),
+    (1800, "Vilvoorde"),
+    (2000, "Antwerpen"),
+    (2300, "Turnhout"),
+    (2800, "Mechelen"),
+    (3000, "Leuven"),
+    (3500, "Hasselt"),
+    (3600, "Genk"),
+    (4000, "Liège"),
+    (4800, "Verviers"),
+    (5000, "Namur"),
+    (6000, "Charleroi"),
+    (6700, "Arlon"),
+    (7000, "Mons"),
+    (7500, "Tournai"),
+    (8000, "Brugge"),
+    (8500, "Kortrijk"),
+    (9000, "Gent"),
 ];
 
 const STREETS: [&str; 20] = [
-    "Kerkstraat", "Stationsstraat", "Molenstraat", "Nieuwstraat", "Schoolstraat", "Dorpsstraat", "Bosstraat",
-    "Veldstraat", "Kapellestraat", "Beekstraat", "Rue de la Station", "Rue de l'Église", "Rue du Moulin",
-    "Grand-Rue", "Rue des Écoles", "Avenue des Tilleuls", "Chaussée de Bruxelles", "Rue Haute", "Rue Neuve", "Place Verte",
+    "Kerkstraat",
+    "Stationsstraat",
+    "Molenstraat",
+    "Nieuwstraat",
+    "Schoolstraat",
+    "Dorpsstraat",
+    "Bosstraat",
+    "Veldstraat",
+    "Kapellestraat",
+    "Beekstraat",
+    "Rue de la Station",
+    "Rue de l'Église",
+    "Rue du Moulin",
+    "Grand-Rue",
+    "Rue des Écoles",
+    "Avenue des Tilleuls",
+    "Chaussée de Bruxelles",
+    "Rue Haute",
+    "Rue Neuve",
+    "Place Verte",
 ];
 
 const LAST_NAMES: [&str; 40] = [
-    "Peeters", "Janssens", "Maes", "Jacobs", "Mertens", "Willems", "Claes", "Goossens", "Wouters", "De Smet", "Dubois",
-    "Lambert", "Dupont", "Martin", "Simon", "Laurent", "Leroy", "Lejeune", "Renard", "Denis", "Vermeulen", "Desmet",
-    "Hermans", "Aerts", "Michiels", "Van den Broeck", "Vandenberghe", "Verhoeven", "Lemmens", "Thys", "Dumont", "François",
-    "Collard", "Gérard", "Noël", "Charlier", "El Amrani", "Yılmaz", "Nguyen", "Kowalska",
+    "Peeters",
+    "Janssens",
+    "Maes",
+    "Jacobs",
+    "Mertens",
+    "Willems",
+    "Claes",
+    "Goossens",
+    "Wouters",
+    "De Smet",
+    "Dubois",
+    "Lambert",
+    "Dupont",
+    "Martin",
+    "Simon",
+    "Laurent",
+    "Leroy",
+    "Lejeune",
+    "Renard",
+    "Denis",
+    "Vermeulen",
+    "Desmet",
+    "Hermans",
+    "Aerts",
+    "Michiels",
+    "Van den Broeck",
+    "Vandenberghe",
+    "Verhoeven",
+    "Lemmens",
+    "Thys",
+    "Dumont",
+    "François",
+    "Collard",
+    "Gérard",
+    "Noël",
+    "Charlier",
+    "El Amrani",
+    "Yılmaz",
+    "Nguyen",
+    "Kowalska",
 ];
 
 const WOMEN: [&str; 24] = [
-    "Maria", "Marie", "Anna", "Emma", "Louise", "Nathalie", "Isabelle", "Elena", "Els", "An", "Sofie", "Leen", "Lotte",
-    "Julie", "Camille", "Chloé", "Zoë", "Fatima", "Monique", "Christiane", "Rita", "Godelieve", "Lieve", "Noor",
+    "Maria",
+    "Marie",
+    "Anna",
+    "Emma",
+    "Louise",
+    "Nathalie",
+    "Isabelle",
+    "Elena",
+    "Els",
+    "An",
+    "Sofie",
+    "Leen",
+    "Lotte",
+    "Julie",
+    "Camille",
+    "Chloé",
+    "Zoë",
+    "Fatima",
+    "Monique",
+    "Christiane",
+    "Rita",
+    "Godelieve",
+    "Lieve",
+    "Noor",
 ];
 
 const MEN: [&str; 24] = [

@@ -277,7 +277,7 @@ impl Plan {
         patients: &[Vec<Person>; 2],
     ) -> Result<(), Failed> {
         for (place, hospital) in self.hospitals.iter().enumerate() {
-            let file = ground.hospital(hospital, ".")?.join("prescriptions.ndjson");
+            let file = ground.hospital(hospital, "pharmacy")?.join("prescriptions.ndjson");
             let mut out = BufWriter::new(File::create(&file).map_err(at(&file))?);
             for reference in 1..=PRESCRIPTIONS {
                 let person = &patients[place][people.below(patients[place].len())];

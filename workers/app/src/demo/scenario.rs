@@ -7,6 +7,7 @@ use crate::commands::every;
 use crate::failed::{Failed, at};
 use crate::folder::Folder;
 use crate::submit::{self, Letter};
+use crate::term::pause;
 use indicatif::ProgressBar;
 use schemas::MailboxAddress;
 use serde_json::{Value, json};
@@ -153,6 +154,7 @@ impl<'a> Scenario<'a> {
 
     /// What is being done, for a person who watches.
     pub fn say(&self, what: &'static str) {
+        tracing::debug!(what, "demo");
         self.spinner.set_message(what);
     }
 
@@ -166,7 +168,7 @@ impl<'a> Scenario<'a> {
             if begun.elapsed() > self.patience {
                 return Err(Failed::Failure(format!("gave up waiting for {what}")));
             }
-            std::thread::sleep(LOOK);
+            pause(LOOK);
         }
         Ok(())
     }
@@ -199,7 +201,8 @@ impl<'a> Scenario<'a> {
         for agent in watching {
             agent.join().map_err(|_| Failed::Failure("a drop folder's agent panicked".to_owned()))??;
         }
-        for (place, batch) in self.plan.batches.iter().enumerate().filter(|(_, batch)| batch.route == Route::DropFolder) {
+        for (place, batch) in self.plan.batches.iter().enumerate().filter(|(_, batch)| batch.route == Route::DropFolder)
+        {
             let life = answer_beside(batch)?;
             day.submitted.push(Submitted {
                 what: What::Batch(place),
@@ -327,7 +330,8 @@ impl<'a> Scenario<'a> {
         let mut pulled: Vec<Value> = Vec::new();
         self.until("notifications", || {
             let after = pulled.last().map_or(0, |last| number(last, "number"));
-            let page = client.get(&format!("/v1/feeds/{address}"), &[("after", &after.to_string()), ("limit", "50")])?;
+            let page =
+                client.get(&format!("/v1/feeds/{address}"), &[("after", &after.to_string()), ("limit", "50")])?;
             let new = list(&page, "notifications");
             pulled.extend(new.iter().cloned());
             if let Some(last) = new.last() {

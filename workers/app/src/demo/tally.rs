@@ -33,7 +33,7 @@ pub struct Tally {
     kept: BTreeMap<String, u64>,
     /// Values that must not come out of fields that hide something.
     hidden: BTreeMap<String, HashSet<u64>>,
-    /// Values of hiding fields, for the search in files.
+    /// Values of hiding fields that look like identifiers, for the search in files.
     pub identifiers: HashSet<String>,
     /// Values of kept fields that look like identifiers: they may be anywhere.
     public: HashSet<u64>,
@@ -68,7 +68,9 @@ impl Tally {
         match first {
             None => Ok(()),
             Some(b'{') => self.ndjson(project, input, side).map_err(at(file)),
-            Some(_) => self.csv(project, input, side).map_err(|error| Failed::Failure(format!("{}: {error}", file.display()))),
+            Some(_) => {
+                self.csv(project, input, side).map_err(|error| Failed::Failure(format!("{}: {error}", file.display())))
+            }
         }
     }
 
@@ -95,15 +97,16 @@ impl Tally {
         found
     }
 
-    /// The identifiers that may be nowhere but with their hospital.
-    pub fn searchable(&self) -> impl Iterator<Item = &str> {
-        self.identifiers.iter().filter(|value| !self.public.contains(&hash(value))).map(String::as_str)
+    /// Whether a value stands in a field that is kept, so that it may be anywhere.
+    pub fn shows(&self, value: &str) -> bool {
+        self.public.contains(&hash(&value))
     }
 
     fn csv(&mut self, project: &ProjectDocument, mut input: impl BufRead, side: Side<'_>) -> Result<(), csv::Error> {
         let mut line = Vec::new();
         input.read_until(b'\n', &mut line)?;
-        let known = |delimiter: u8| columns(&line, delimiter).iter().filter(|name| field(project, name).is_some()).count();
+        let known =
+            |delimiter: u8| columns(&line, delimiter).iter().filter(|name| field(project, name).is_some()).count();
         let delimiter = if known(b';') > known(b',') { b';' } else { b',' };
         let names = columns(&line, delimiter);
         let fields: Vec<Option<&FieldDocument>> = names.iter().map(|name| field(project, name)).collect();
@@ -203,9 +206,15 @@ fn bare<'a>(field: &FieldDocument, value: &'a str) -> std::borrow::Cow<'a, str> 
 
 fn looks_like_identifier(value: &str) -> bool {
     let digits = value.bytes().filter(u8::is_ascii_digit).count();
-    let date = value.len() >= 10 && value.as_bytes()[4] == b'-' && value.as_bytes()[7] == b'-' && digits >= 8
+    let date = value.len() >= 10
+        && value.as_bytes()[4] == b'-'
+        && value.as_bytes()[7] == b'-'
+        && digits >= 8
         && value[..value.len().min(10)].bytes().filter(u8::is_ascii_digit).count() == 8;
-    value.len() >= super::needles::SHORTEST && digits >= DIGITS_MIN && !date && value.parse::<f64>().map_or(true, |_| digits >= 11)
+    value.len() >= super::needles::SHORTEST
+        && digits >= DIGITS_MIN
+        && !date
+        && value.parse::<f64>().map_or(true, |_| digits >= 11)
 }
 
 fn field<'a>(project: &'a ProjectDocument, name: &str) -> Option<&'a FieldDocument> {
@@ -312,7 +321,10 @@ mod tests {
 
     #[test]
     fn numbers_issued_by_each_sender_are_counted_apart() {
-        let text = PROJECT.replace("path = \"niss\"\n        kind = \"ssin\"", "path = \"niss\"\n        domain = \"d\"\n        scope = \"sender\"");
+        let text = PROJECT.replace(
+            "path = \"niss\"\n        kind = \"ssin\"",
+            "path = \"niss\"\n        domain = \"d\"\n        scope = \"sender\"",
+        );
         let project = ProjectDocument::parse(&text).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("f");
