@@ -1,15 +1,20 @@
 # Zegel: the commands a developer types. `make test` does everything and installs what it needs.
 
 ORACLES := target/oracles
-ORACLES_PYTHON := $(ORACLES)/bin/python
 CARGO ?= cargo
+# Tests run with fail points compiled in, so that one debug build serves unit and crash tests.
+FEATURES := --features zegel/failpoints,zegel-embedded/failpoints
+TEST_ENV = ZEGEL_ORACLES=1 PATH="$(abspath $(ORACLES))/bin:$$PATH" \
+  ZEGEL_BIN=$(abspath target/release/zegel) ZEGEL_FAILPOINTS_BIN=$(abspath target/debug/zegel)
 
-.PHONY: test oracles lint unit end-to-end crash load clean help
+.PHONY: help test oracles lint unit end-to-end load clean
 
 help: ## lists the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
 
-test: oracles lint unit end-to-end ## everything that CI runs
+test: oracles lint ## everything that CI runs: lints, then every test, with the release build under the end-to-end tests
+	$(CARGO) build --release --locked -p zegel
+	$(TEST_ENV) $(CARGO) test --workspace --locked --no-fail-fast $(FEATURES)
 
 oracles: $(ORACLES)/.done ## independent tools that tests compare with, in target/oracles and from the system's packages
 
@@ -19,16 +24,14 @@ $(ORACLES)/.done: tests/oracles/requirements.txt tests/oracles/install
 
 lint: ## formatting and clippy, no warning allowed
 	$(CARGO) fmt --all -- --check
-	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	$(CARGO) clippy --workspace --all-targets --locked $(FEATURES) -- -D warnings
 
-unit: oracles ## unit, property, conformance and tidy tests
-	ZEGEL_ORACLES=1 PATH="$(abspath $(ORACLES))/bin:$$PATH" $(CARGO) test --workspace --exclude zegel-suite --locked
+unit: oracles ## unit, property and conformance tests
+	$(TEST_ENV) $(CARGO) test --workspace --exclude zegel-suite --locked $(FEATURES)
 
-end-to-end: oracles ## the whole program: demo on real input, leaks, crashes
+end-to-end: oracles ## the whole program from outside: demo on real input, leaks, crashes
 	$(CARGO) build --release --locked -p zegel
-	$(CARGO) build --locked -p zegel --features failpoints --target-dir target/failpoints
-	ZEGEL_ORACLES=1 ZEGEL_BIN=$(abspath target/release/zegel) ZEGEL_FAILPOINTS_BIN=$(abspath target/failpoints/debug/zegel) \
-	  PATH="$(abspath $(ORACLES))/bin:$$PATH" $(CARGO) test --locked -p zegel-suite -- --nocapture --test-threads 2
+	$(TEST_ENV) $(CARGO) test --workspace --locked $(FEATURES) --test tidy --test demo_from_outside --test leaks --test crash -- --nocapture
 
 load: ## the load generator, every scenario
 	$(CARGO) run --release --locked -p load-tests -- all

@@ -9,7 +9,7 @@
 
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 use serde_json::Value;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -148,7 +148,7 @@ fn two_hundred_kills_lose_nothing_and_do_nothing_twice() {
     println!("{kills} kills, seed {seed}");
     let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
     let address = Address::default();
-    let env = [("ZEGEL_TIMESTAMP__WINDOW_SECONDS", "2")];
+    let env = [("ZEGEL_TIMESTAMP__WINDOW", "*/2 * * * * *")];
     prepare(&data);
     let mut server = Server::start(&zegel(), &data, &address, &env).expect("starts");
     let clients = open_boxes(&server);
@@ -379,9 +379,8 @@ fn every_fail_point_is_visited_and_survived() {
         assert!(std::env::var_os("ZEGEL_ORACLES").is_none(), "the program with fail points was not built");
         return;
     };
-    let points = Command::new(&program).args(["fail-points"]).output().expect("the program lists its fail points");
-    let points: Vec<String> = String::from_utf8_lossy(&points.stdout).lines().map(str::to_owned).collect();
-    assert!(points.len() >= 8, "fail points are missing: {points:?}");
+    let points = fail_points();
+    assert!(points.len() >= 12, "fail points are missing: {points:?}");
     let mut unvisited = Vec::new();
     for point in &points {
         if !crash_at(&program, point) {
@@ -391,6 +390,24 @@ fn every_fail_point_is_visited_and_survived() {
     assert!(unvisited.is_empty(), "fail points that nothing reaches: {unvisited:?}");
 }
 
+/// Every fail point that the source names.
+fn fail_points() -> BTreeSet<String> {
+    let mut points = BTreeSet::new();
+    let mut folders = vec![zegel_suite::root().join("pipeline"), zegel_suite::root().join("workers")];
+    while let Some(folder) = folders.pop() {
+        for path in std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|ending| ending == "rs") {
+                let text = std::fs::read_to_string(&path).unwrap();
+                let named = text.split("fail_point!(\"").skip(1).filter_map(|rest| rest.split('"').next());
+                points.extend(named.map(str::to_owned));
+            }
+        }
+    }
+    points
+}
+
 /// Runs load until the process aborts at the point; then starts it without and checks that what was acknowledged is
 /// answered. False when the point was not reached within the time limit.
 fn crash_at(program: &Path, point: &str) -> bool {
@@ -398,11 +415,13 @@ fn crash_at(program: &Path, point: &str) -> bool {
     let data = folder.path().join("data");
     prepare(&data);
     let address = Address::default();
-    let window = ("ZEGEL_TIMESTAMP__WINDOW_SECONDS", "1");
+    let window = ("ZEGEL_TIMESTAMP__WINDOW", "* * * * * *");
+    let small_log = ("ZEGEL_WAL_BYTES", "200000");
     let server = Server::start(program, &data, &address, &[window]).expect("starts");
     let clients = open_boxes(&server);
     server.kill();
-    let mut server = Server::start(program, &data, &address, &[window, ("ZEGEL_CRASH_AT", point)]).unwrap_or_else(|log| panic!("{point}: {log}"));
+    let crash = [window, small_log, ("ZEGEL_CRASH_AT", point)];
+    let mut server = Server::start(program, &data, &address, &crash).unwrap_or_else(|log| panic!("{point}: {log}"));
     let stop = Arc::new(AtomicBool::new(false));
     let loads = vec![
         submitter(clients[HOSPITAL].clone(), HOSPITAL, format!("to={SECOND}"), 'A', stop.clone()),

@@ -1,6 +1,6 @@
 //! `zegel check`: a data folder is read, never written, and every invariant that its rows can show is checked by name.
 //!
-//! It runs while no platform does. Rows are opened with the folder's own keys, so a row that was moved or changed shows.
+//! It runs while no platform does: what is on its way would look like what is missing. Rows are opened with the folder's own keys, so a row that was moved or changed shows.
 //! Failure behaviour: what is wrong is a finding with the invariant's name and the place (space, number), never a value;
 //! only what keeps the check from looking at all is an error.
 
@@ -56,6 +56,9 @@ pub fn run(place: &Place) -> Result<Report, Failed> {
     let folder = place.folder()?;
     if !folder.database().exists() {
         return Err(Failed::Usage(format!("{} is no data folder", folder.root().display())));
+    }
+    if folder.is_served() {
+        return Err(Failed::refused("folder-in-use", "a platform runs on this folder: stop it, then check"));
     }
     let lines = self::folder(&folder)?;
     let mut rows = vec![row(["CHECK", "WHAT", "LOOKED AT", ""])];

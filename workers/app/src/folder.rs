@@ -94,6 +94,12 @@ impl Folder {
         self.0.join("zegel.address")
     }
 
+    /// Whether a platform answers at the address that the folder says. A killed one leaves its address behind.
+    pub fn is_served(&self) -> bool {
+        let address = fs::read_to_string(self.address()).unwrap_or_default();
+        !address.is_empty() && Client::new(address.trim(), None).status("GET", "/healthz", &[]).is_ok()
+    }
+
     /// A client for the operator.
     ///
     /// # Errors

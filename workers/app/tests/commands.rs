@@ -121,6 +121,8 @@ fn a_day_by_hand_from_opening_a_mailbox_to_a_drained_stop_and_a_clean_check() {
     assert_eq!(platform.ok(&["dead", "list"])["dead"].as_array().map(Vec::len), Some(0));
     let (status, refusal) = platform.run(&["dead", "replay", "ttp.inbound/0/1", "--dry-run"]);
     assert_eq!((status, refusal["error"]["code"].as_str()), (Some(3), Some("ZGL-NOT-FOUND")));
+    let (status, refusal) = platform.run(&["check"]);
+    assert_eq!((status, refusal["error"]["code"].as_str()), (Some(3), Some("folder-in-use")));
     assert_eq!(platform.stop(), Some(0), "a drained stop");
     assert!(!data.join("zegel.address").exists());
 

@@ -186,9 +186,10 @@ mod tests {
         for source in sources {
             for rest in source.split("Problem::new(").skip(1) {
                 // A literal stands right behind the bracket, or on the next line; anything else is a variable.
-                let Some(code) = rest.trim_start().strip_prefix('"').and_then(|text| text.split('"').next()) else {
-                    continue;
-                };
+                let literal = rest.trim_start().strip_prefix('"').and_then(|text| text.split('"').next());
+                let is_code =
+                    |text: &&str| text.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'-');
+                let Some(code) = literal.filter(is_code) else { continue };
                 used += 1;
                 let known = codes::find(code).unwrap_or_else(|| panic!("{code} is not in the table"));
                 assert!(known.http_status >= 400, "{code} is no refusal");

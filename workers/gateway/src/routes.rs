@@ -80,3 +80,43 @@ async fn shed(State(front): State<Arc<Front>>, request: Request, next: Next) -> 
         Err(_) => Problem::new("ZGL-HTTP-BUSY", "try again in a second").into_response(),
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn the_openapi_document_describes_exactly_the_routes_that_there_are() {
+        let document: Value = serde_json::from_str(operations::OPENAPI).unwrap();
+        let mut described = BTreeSet::new();
+        for (path, item) in document["paths"].as_object().unwrap() {
+            for method in item.as_object().unwrap().keys() {
+                described.insert(format!("{method} {path}"));
+            }
+        }
+        let routed: BTreeSet<String> = CALLS
+            .iter()
+            .chain(OPEN)
+            .flat_map(|(path, methods)| methods.iter().map(move |method| format!("{method} {path}")))
+            .collect();
+        assert_eq!(described, routed);
+    }
+
+    #[test]
+    fn every_operation_has_its_own_id_and_every_reference_leads_somewhere() {
+        let document: Value = serde_json::from_str(operations::OPENAPI).unwrap();
+        let mut ids = BTreeSet::new();
+        for item in document["paths"].as_object().unwrap().values() {
+            for operation in item.as_object().unwrap().values() {
+                assert!(ids.insert(operation["operationId"].as_str().unwrap()), "an operation id is used twice");
+            }
+        }
+        let references = operations::OPENAPI.split("\"$ref\": \"#").skip(1);
+        for reference in references.filter_map(|rest| rest.split('"').next()) {
+            assert!(document.pointer(reference).is_some(), "{reference} leads nowhere");
+        }
+    }
+}

@@ -60,11 +60,12 @@ impl Cell {
         }
         match &self.work {
             Work::Drop => Ok(()),
+            Work::Keep if self.kind == ValueKind::Text => {
+                out.extend_from_slice(value.as_bytes());
+                Ok(())
+            }
             Work::Keep => {
-                // Text is delivered as it is, the other kinds in the one way to write them.
-                let checked = canonical(self.kind, trimmed)?;
-                let kept = if self.kind == ValueKind::Text { value } else { &checked };
-                out.extend_from_slice(kept.as_bytes());
+                out.extend_from_slice(canonical(self.kind, trimmed)?.as_bytes());
                 Ok(())
             }
             Work::First(bytes) => {

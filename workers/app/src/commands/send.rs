@@ -5,12 +5,11 @@ use crate::agent::Agent;
 use crate::cli::Send;
 use crate::client::Client;
 use crate::failed::Failed;
+use crate::signals;
 use crate::submit::{self, Letter, Sent};
 use crate::term::{Report, bytes_bar, pause, row, spinner, table};
 use serde_json::{Value, json};
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// Between two questions for the final answer.
@@ -98,7 +97,7 @@ fn wait(place: &Place, client: &Client, submission: &str, deadline: Instant) -> 
 
 fn watch(place: &Place, wanted: &Send, folder: &Path, client: Client, letter: Letter) -> Result<Report, Failed> {
     let mut agent = Agent::open(folder, client, letter)?;
-    let stop = stop_on_signal()?;
+    let stop = signals::flag()?;
     let spinner = spinner(place.json);
     let look = agent.run(wanted.once, &stop, |look| {
         spinner.set_message(format!(
@@ -112,19 +111,4 @@ fn watch(place: &Place, wanted: &Send, folder: &Path, client: Client, letter: Le
         format!("{} delivered, {} refused, {} without an answer yet", look.delivered, look.refused, look.waiting);
     let json = json!({ "delivered": look.delivered, "refused": look.refused, "waiting": look.waiting });
     Ok(Report { json, text, status })
-}
-
-/// Becomes true at Ctrl-C or SIGTERM.
-fn stop_on_signal() -> Result<Arc<AtomicBool>, Failed> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let told = stop.clone();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
-        let signal = runtime.block_on(crate::signals::wait());
-        if let Err(error) = signal {
-            tracing::warn!(%error, "signals cannot be heard");
-        }
-        told.store(true, Ordering::Relaxed);
-    })?;
-    Ok(stop)
 }

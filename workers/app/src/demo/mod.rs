@@ -3,6 +3,7 @@
 //!
 //! Two hospitals hand over batches (one by its drop folder), one of them a bad one; the TTP pseudonymises for a registry;
 //! letters go from one hospital to the other; 1,000 prescriptions are stamped; three organisations are told of mutations.
+//! Ctrl-C ends it with a drained platform.
 //! Failure behaviour: exit status 0 only if all invariants hold; what a platform refuses or does not answer in time ends
 //! the demo with its reason, and the folder stays as it is for whoever looks into it.
 
@@ -26,7 +27,7 @@ use crate::failed::{Failed, at};
 use crate::folder::Folder;
 use crate::platform::{self, Running};
 use crate::term::{Report, row, spinner, table};
-use crate::{check, telemetry};
+use crate::{check, signals, telemetry};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -111,7 +112,8 @@ fn play(
 ) -> Result<Verdict, Failed> {
     let spinner = spinner(place.json);
     let folder = Folder::at(ground.root());
-    let scenario = Scenario::begin(plan, &folder, config.ttp_address()?, spinner.clone(), patience)?;
+    let stop = signals::flag()?;
+    let scenario = Scenario::begin(plan, &folder, config.ttp_address()?, spinner.clone(), patience, stop)?;
     let day = scenario.play()?;
     let found = collect::collect(ground, plan, &scenario, &day)?;
     scenario.say("checking every invariant");

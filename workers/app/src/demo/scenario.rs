@@ -14,7 +14,8 @@ use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -74,6 +75,8 @@ pub struct Scenario<'a> {
     spinner: ProgressBar,
     /// How long anything is waited for.
     patience: Duration,
+    /// Somebody wants the demo to end.
+    stop: Arc<AtomicBool>,
 }
 
 /// A drop folder's agent at work.
@@ -90,6 +93,7 @@ impl<'a> Scenario<'a> {
         ttp: MailboxAddress,
         spinner: ProgressBar,
         patience: Duration,
+        stop: Arc<AtomicBool>,
     ) -> Result<Scenario<'a>, Failed> {
         let server = crate::cli::Server { url: None, token: None };
         let operator = folder.operator(&server)?;
@@ -99,7 +103,7 @@ impl<'a> Scenario<'a> {
             folder.keep_token(address, text(&answer, "token"))?;
             owners.insert(address.clone(), operator.with_token(text(&answer, "token")));
         }
-        Ok(Scenario { plan, ttp, operator, owners, spinner, patience })
+        Ok(Scenario { plan, ttp, operator, owners, spinner, patience, stop })
     }
 
     /// The operator's client.
@@ -161,10 +165,13 @@ impl<'a> Scenario<'a> {
     /// Waits until `done` says so.
     ///
     /// # Errors
-    /// What `done` says; [`Failed::Failure`] when the patience is over.
+    /// What `done` says; [`Failed::Failure`] when the patience is over, or somebody wants the demo to end.
     pub fn until(&self, what: &str, mut done: impl FnMut() -> Result<bool, Failed>) -> Result<(), Failed> {
         let begun = Instant::now();
         while !done()? {
+            if self.stop.load(Ordering::Relaxed) {
+                return Err(Failed::Failure("interrupted".to_owned()));
+            }
             if begun.elapsed() > self.patience {
                 return Err(Failed::Failure(format!("gave up waiting for {what}")));
             }
@@ -189,7 +196,8 @@ impl<'a> Scenario<'a> {
         for (sender, project, folder) in self.plan.drop_folders() {
             let batch = Batch { project, sender, file: folder.clone(), route: Route::DropFolder, expected: None };
             let mut agent = Agent::open(&folder, self.owner(&batch.sender)?.clone(), self.letter(&batch))?;
-            let run = move || agent.run(true, &AtomicBool::new(false), |_| {});
+            let stop = self.stop.clone();
+            let run = move || agent.run(true, &stop, |_| {});
             agents.push(std::thread::Builder::new().name("drop-folder".to_owned()).spawn(run)?);
         }
         Ok(agents)

@@ -109,19 +109,26 @@ impl Batch {
 
     fn assert_no_secret_came_out(&self, name: &str) {
         let mut by_head: HashMap<&[u8], Vec<&[u8]>> = HashMap::new();
+        // Three bytes decide most places without hashing: the outputs are millions of places.
+        let mut begins = vec![false; 1 << 24];
+        let first = |bytes: &[u8]| usize::from(bytes[0]) << 16 | usize::from(bytes[1]) << 8 | usize::from(bytes[2]);
         for secret in self.secrets() {
+            begins[first(secret.as_bytes())] = true;
             by_head.entry(&secret.as_bytes()[..SHORTEST]).or_default().push(secret.as_bytes());
         }
         let bytes = self.text.as_bytes();
         for (place, window) in bytes.windows(SHORTEST).enumerate() {
+            if !begins[first(window)] {
+                continue;
+            }
             for secret in by_head.get(window).into_iter().flatten() {
                 assert!(!bytes[place..].starts_with(secret), "{name}: a hidden value stands at byte {place}");
             }
         }
     }
 
-    /// Each value of the field and its token, matched over rows by what both have in common is not possible after the
-    /// shuffle, so they are compared as sets of counts: as many rows per token as per value.
+    /// The same value, the same token; another value, another token. Rows are shuffled, so what is compared is how many
+    /// rows each value has and how many each token has.
     fn assert_tokens_follow_values(&self, name: &str) {
         for field in &self.fields {
             if !matches!(field.action, ActionName::Pseudonym | ActionName::OneWay) {

@@ -1,0 +1,109 @@
+//! Bounds: full channels, slow clients, too many requests, waiting for a worker, draining.
+
+use crate::bed::{Bed, HOSPITAL, REGISTRY, query};
+use axum::body::Body;
+use axum::http::StatusCode;
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use serde_json::json;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use zegel_core::memory::Memory;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_channel_is_a_429_with_a_time_and_keeps_nothing() {
+    let bed = Bed::still(Memory::with_high_water(1), |_| {});
+    bed.memory_box(REGISTRY).await;
+    let hospital = bed.token_of(HOSPITAL);
+    assert_eq!(bed.send(&hospital, &query("A1"), "x").await.status, StatusCode::ACCEPTED);
+    let refused = bed.send(&hospital, &query("A2"), vec![7; 200_000]).await;
+    assert_eq!(refused.refusal(), (429, "ZGL-CHANNEL-FULL".to_owned()));
+    assert_eq!(refused.headers["retry-after"], "1");
+    assert!(bed.object_files().is_empty(), "the content of a refused message is kept");
+    // It was not taken, so the sender may use the PublicationId again, for other content too.
+    assert_eq!(bed.send(&hospital, &query("A2"), "y").await.code(), "ZGL-CHANNEL-FULL");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_whose_worker_is_busy_is_pending_and_not_lost() {
+    let mut bed = Bed::still(Memory::new(), |config| config.reply_timeout = Duration::from_millis(20));
+    let open = json!({ "address": REGISTRY, "max_bytes": 10 });
+    let answer = bed.post("/v1/boxes", &bed.operator, &open).await;
+    assert_eq!((answer.status, answer.json()), (StatusCode::ACCEPTED, json!({ "pending": true })));
+    bed.start();
+    let info = bed.until(&format!("/v1/boxes/{REGISTRY}"), &bed.operator, |_| true).await;
+    assert_eq!(info["max_bytes"], 10);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_drips_is_let_go() {
+    let bed = Bed::still(Memory::new(), |config| config.body_timeout = Duration::from_millis(100));
+    bed.memory_box(REGISTRY).await;
+    let drips = stream::once(async { Ok::<_, std::io::Error>(Bytes::from_static(b"x")) }).chain(stream::pending());
+    let refused = bed.send(&bed.token_of(HOSPITAL), &query("A1"), Body::from_stream(drips)).await;
+    assert_eq!(refused.refusal(), (408, "ZGL-HTTP-SLOW".to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_request_too_many_is_refused_at_once_and_health_still_answers() {
+    let bed = Bed::still(Memory::new(), |config| config.in_flight_max = 1);
+    bed.memory_box(REGISTRY).await;
+    let hospital = bed.token_of(HOSPITAL);
+    let never = Body::from_stream(stream::pending::<Result<Bytes, std::io::Error>>());
+    let query = query("A1");
+    let slow = bed.send(&hospital, &query, never);
+    let quick = async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let refused = bed.get("/v1/stats", &bed.operator).await;
+        assert_eq!(refused.refusal(), (503, "ZGL-HTTP-BUSY".to_owned()));
+        assert_eq!(bed.get("/healthz", "").await.status, StatusCode::OK);
+    };
+    tokio::select! {
+        _ = slow => panic!("a body without an end was taken"),
+        () = quick => {}
+    }
+    assert_eq!(bed.get("/v1/stats", &bed.operator).await.status, StatusCode::OK, "the place was not given back");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_json_body_over_the_limit_is_refused() {
+    let bed = Bed::still(Memory::new(), |config| config.body_max = 1000);
+    let long = json!({ "address": "x".repeat(2000), "max_bytes": 1 });
+    assert_eq!(bed.post("/v1/boxes", &bed.operator, &long).await.refusal(), (413, "ZGL-HTTP-SIZE".to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_server_cuts_slow_headers_and_finishes_open_requests_when_it_stops() {
+    let bed = Bed::still(Memory::new(), |config| config.header_timeout = Duration::from_millis(300));
+    bed.memory_box(REGISTRY).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let server = tokio::spawn(zegel_gateway::serve(listener, bed.platform.clone(), async {
+        let _ = stopped.await;
+    }));
+
+    let mut slow = TcpStream::connect(address).await.unwrap();
+    slow.write_all(b"GET /healthz HTT").await.unwrap();
+    let mut rest = Vec::new();
+    let cut = tokio::time::timeout(Duration::from_secs(5), slow.read_to_end(&mut rest)).await;
+    assert!(cut.is_ok(), "a client without headers was kept");
+
+    let mut open = TcpStream::connect(address).await.unwrap();
+    let head = format!(
+        "POST /v1/messages?{} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\ncontent-length: 2\r\n\r\na",
+        query("A1"),
+        bed.token_of(HOSPITAL)
+    );
+    open.write_all(head.as_bytes()).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    stop.send(()).unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(TcpStream::connect(address).await.is_err(), "a stopping server takes new connections");
+    open.write_all(b"b").await.unwrap();
+    let mut answer = String::new();
+    open.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 202"), "an open request was cut off");
+    assert!(server.await.unwrap().is_ok());
+}
