@@ -61,8 +61,7 @@ async fn one(folder: &Path, size: u32, window_ms: i64, what: &str, seconds: u64)
         latencies.merge(&lane);
     }
     let took = started.elapsed();
-    let mut report =
-        Report::named(&format!("bags, {what}")).measured(entries, entries * 40, took, &latencies);
+    let mut report = Report::named(&format!("bags, {what}")).measured(entries, entries * 40, took, &latencies);
     report.fsyncs = world.embedded.metrics().commits.load(Ordering::Relaxed) - commits;
     #[allow(clippy::cast_precision_loss)]
     {

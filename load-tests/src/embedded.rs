@@ -40,7 +40,8 @@ pub fn run(folder: &Path, seconds: u64) -> Result<Vec<Report>> {
 fn ours(folder: &Path, producers: usize, seconds: u64) -> Result<Report> {
     std::fs::create_dir_all(folder)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build()?;
-    let embedded = Embedded::open(folder.join("zegel.db"), zegel_embedded::Options::default()).map_err(|e| anyhow!("{e}"))?;
+    let embedded =
+        Embedded::open(folder.join("zegel.db"), zegel_embedded::Options::default()).map_err(|e| anyhow!("{e}"))?;
     let commits = embedded.metrics().commits.load(Ordering::Relaxed);
     let disk = disk_bytes();
     let outcome = runtime.block_on(hammer(embedded.clone(), producers, Duration::from_secs(seconds)))?;
@@ -90,7 +91,12 @@ async fn hammer(embedded: Arc<Embedded>, producers: usize, length: Duration) -> 
     Ok(Outcome { messages: total, took, latencies })
 }
 
-async fn produce(embedded: Arc<Embedded>, producer: usize, end: Instant, published: Arc<AtomicU64>) -> Result<Histogram> {
+async fn produce(
+    embedded: Arc<Embedded>,
+    producer: usize,
+    end: Instant,
+    published: Arc<AtomicU64>,
+) -> Result<Histogram> {
     let channel = topology::channels::by_name(CHANNEL).context("channel is declared")?;
     let body = Sealed::from_stored(Bytes::from(vec![7u8; BODY]));
     let mut latencies = Histogram::default();

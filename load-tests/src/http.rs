@@ -90,7 +90,9 @@ async fn client(to: std::net::SocketAddr, token: String, lane: usize, end: Insta
     let (mut count, mut busy) = (0u64, 0u64);
     while Instant::now() < end {
         let id = format!("{lane:x}x{count:x}");
-        let path = format!("/v1/messages?sender={HOSPITAL}&to={REGISTRY}&publication_id={id}&title=load&file_name=f&mime=text/plain");
+        let path = format!(
+            "/v1/messages?sender={HOSPITAL}&to={REGISTRY}&publication_id={id}&title=load&file_name=f&mime=text/plain"
+        );
         let request = hyper::Request::post(path)
             .header("host", "localhost")
             .header("authorization", format!("Bearer {token}"))
@@ -108,7 +110,10 @@ async fn client(to: std::net::SocketAddr, token: String, lane: usize, end: Insta
                 busy += 1;
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
-            _ => return Err(anyhow::anyhow!("the server said {status}")).context(String::from_utf8_lossy(&answer).into_owned()),
+            _ => {
+                return Err(anyhow::anyhow!("the server said {status}"))
+                    .context(String::from_utf8_lossy(&answer).into_owned());
+            }
         }
     }
     drop(sender);

@@ -56,7 +56,11 @@ async fn one(folder: &Path, rate: Option<u64>, seconds: u64) -> Result<Report> {
     let sent = send(&world, &senders, rate, Duration::from_secs(seconds)).await?;
     let patience = Instant::now() + Duration::from_secs(120);
     while world.store.answered() < sent {
-        anyhow::ensure!(Instant::now() < patience, "{} of {sent} submissions have their answer", world.store.answered());
+        anyhow::ensure!(
+            Instant::now() < patience,
+            "{} of {sent} submissions have their answer",
+            world.store.answered()
+        );
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
     let took = started.elapsed();
@@ -64,8 +68,12 @@ async fn one(folder: &Path, rate: Option<u64>, seconds: u64) -> Result<Report> {
     world.store.take().iter().for_each(|watch| latencies.record(watch.last.duration_since(watch.sent)));
     let what = rate.map_or("as fast as it goes".to_owned(), |rate| format!("{rate}/s"));
     let total = sent as u64;
-    let mut report = Report::named(&format!("pipeline, mailbox → TTP → mailbox → receipts, {what}"))
-        .measured(total, total * 1_024, took, &latencies);
+    let mut report = Report::named(&format!("pipeline, mailbox → TTP → mailbox → receipts, {what}")).measured(
+        total,
+        total * 1_024,
+        took,
+        &latencies,
+    );
     report.fsyncs = counter(&world, 0) - commits;
     #[allow(clippy::cast_precision_loss)]
     {

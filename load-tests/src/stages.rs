@@ -48,7 +48,8 @@ pub fn start(runner: &mut Runner, senders: &[String], scratch: &Path) -> Result<
 /// # Errors
 /// When the authority cannot be made.
 pub fn start_timestamp(runner: &mut Runner, folder: &Path, window_ms: i64) -> Result<()> {
-    let authority = Authority::create(&folder.join("tsa"), "Load", SystemClock.now()).map_err(|error| anyhow!("{error}"))?;
+    let authority =
+        Authority::create(&folder.join("tsa"), "Load", SystemClock.now()).map_err(|error| anyhow!("{error}"))?;
     let stamper = Arc::new(OwnAuthority::new(authority).map_err(|error| anyhow!("{error}"))?);
     let schedule = Schedule::every(window_ms).map_err(|error| anyhow!("{error}"))?;
     runner.start(Arc::new(Aggregator::new(Windows::new(schedule))));

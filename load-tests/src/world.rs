@@ -60,7 +60,11 @@ impl World {
         std::fs::create_dir_all(folder)?;
         let embedded = Embedded::open(folder.join("zegel.db"), zegel_embedded::Options::default())?;
         let keys = Arc::new(Keyring::generate_in_memory());
-        let objects = zegel_objects::EncryptedObjects::open_local(&folder.join("objects"), keys.clone(), tokio::runtime::Handle::current())?;
+        let objects = zegel_objects::EncryptedObjects::open_local(
+            &folder.join("objects"),
+            keys.clone(),
+            tokio::runtime::Handle::current(),
+        )?;
         Ok(World {
             store: Arc::new(Watched { inner: embedded.clone(), open: Mutex::default() }),
             embedded,
@@ -187,7 +191,12 @@ impl Store for Watched {
     async fn read(&self, reads: Vec<Read>) -> Result<Vec<Rows>, StoreError> {
         self.inner.read(reads).await
     }
-    async fn due_timers(&self, slot: Slot, now: Millis, limit: usize) -> Result<(Vec<Timer>, Option<Millis>), StoreError> {
+    async fn due_timers(
+        &self,
+        slot: Slot,
+        now: Millis,
+        limit: usize,
+    ) -> Result<(Vec<Timer>, Option<Millis>), StoreError> {
         self.inner.due_timers(slot, now, limit).await
     }
     async fn parked_heads(&self, slot: Slot, after: u64, limit: usize) -> Result<Vec<ParkedHead>, StoreError> {

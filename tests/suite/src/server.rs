@@ -185,7 +185,8 @@ impl Client {
     /// When it is not a success.
     pub fn get_bytes(&self, path: &str) -> Result<Vec<u8>, String> {
         let mut response = self.request(path).call().map_err(|error| error.to_string())?;
-        let bytes = response.body_mut().with_config().limit(1 << 30).read_to_vec().map_err(|error| error.to_string())?;
+        let bytes =
+            response.body_mut().with_config().limit(1 << 30).read_to_vec().map_err(|error| error.to_string())?;
         if response.status() == 200 { Ok(bytes) } else { Err(response.status().to_string()) }
     }
 

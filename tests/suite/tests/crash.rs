@@ -7,7 +7,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use rand_chacha::rand_core::{RngCore, SeedableRng};
+use rand_chacha::rand_core::{Rng, SeedableRng};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;
@@ -65,17 +65,29 @@ fn until_answered<T>(stop: &AtomicBool, mut call: impl FnMut() -> Result<Option<
     }
 }
 
-fn submitter(client: Client, sender: &'static str, target: String, letter: char, stop: Arc<AtomicBool>) -> JoinHandle<History> {
+fn submitter(
+    client: Client,
+    sender: &'static str,
+    target: String,
+    letter: char,
+    stop: Arc<AtomicBool>,
+) -> JoinHandle<History> {
     thread::spawn(move || {
         let mut history = History::default();
         for n in 1u64.. {
             let title = format!("{letter}{n}");
             let project = target.starts_with("project");
-            let body = if project { format!("niss,n\n{},{n}\n", PERSONS[n as usize % 4]) } else { format!("body of {title}") };
-            let path = format!("/v1/messages?sender={sender}&{target}&publication_id={title}&title={title}&file_name=f.csv&mime=text/csv&receipts=published");
+            let body =
+                if project { format!("niss,n\n{},{n}\n", PERSONS[n as usize % 4]) } else { format!("body of {title}") };
+            let path = format!(
+                "/v1/messages?sender={sender}&{target}&publication_id={title}&title={title}&file_name=f.csv&mime=text/csv&receipts=published"
+            );
             let answer = until_answered(&stop, || {
                 let (status, answer) = client.post_bytes(&path, "text/csv", body.as_bytes())?;
-                assert!(status != 409 && status != 400 && status != 422, "a repeated submission is refused: {status} {answer}");
+                assert!(
+                    status != 409 && status != 400 && status != 422,
+                    "a repeated submission is refused: {status} {answer}"
+                );
                 Ok((status == 202).then_some(answer))
             });
             let Some(answer) = answer else { return history };
@@ -94,7 +106,8 @@ fn stamper(client: Client, hospital: &'static str, stop: Arc<AtomicBool>) -> Joi
         let mut history = History::default();
         let mut next = 1u64;
         while !stop.load(Ordering::SeqCst) {
-            let offered: Vec<(u64, [u8; 32])> = (next..next + 20).map(|reference| (reference, hash_of(reference))).collect();
+            let offered: Vec<(u64, [u8; 32])> =
+                (next..next + 20).map(|reference| (reference, hash_of(reference))).collect();
             let body: Vec<u8> = offered.iter().flat_map(|(r, h)| [&r.to_be_bytes()[..], h].concat()).collect();
             let path = format!("/v1/timestamp/entries?hospital={hospital}");
             let answers = until_answered(&stop, || {
@@ -167,11 +180,16 @@ fn two_hundred_kills_lose_nothing_and_do_nothing_twice() {
     }
     thread::sleep(Duration::from_millis(500));
     stop.store(true, Ordering::SeqCst);
-    let mut histories: Vec<History> = loads.into_iter().map(|load| load.join().expect("a client found a broken promise")).collect();
+    let mut histories: Vec<History> =
+        loads.into_iter().map(|load| load.join().expect("a client found a broken promise")).collect();
     let mutations = histories.pop().unwrap();
     let stamps = histories.pop().unwrap();
     let submitted: usize = histories.iter().map(|history| history.submissions.len()).sum();
-    println!("acknowledged: {submitted} submissions, {} entries, {} mutations", stamps.entries.len(), mutations.events.len());
+    println!(
+        "acknowledged: {submitted} submissions, {} entries, {} mutations",
+        stamps.entries.len(),
+        mutations.events.len()
+    );
     assert!(submitted > 100 && stamps.entries.len() > 100 && mutations.events.len() > 50, "there was hardly any load");
     check_answers(&clients, &histories);
     check_boxes(&clients, &histories);
@@ -206,9 +224,14 @@ fn check_answers(clients: &HashMap<&str, Client>, histories: &[History]) {
         for (id, title) in &history.submissions {
             loop {
                 let life = clients[owner].get(&format!("/v1/submissions/{id}"));
-                let recipients = life.as_ref().ok().and_then(|life| life["recipients"].as_array().cloned()).unwrap_or_default();
-                if !recipients.is_empty() && recipients.iter().all(|recipient| is_done(recipient)) {
-                    assert_eq!(life.as_ref().map(|life| life["ignored"].as_u64().unwrap_or(0)), Ok(0), "{title} was answered twice");
+                let recipients =
+                    life.as_ref().ok().and_then(|life| life["recipients"].as_array().cloned()).unwrap_or_default();
+                if !recipients.is_empty() && recipients.iter().all(is_done) {
+                    assert_eq!(
+                        life.as_ref().map(|life| life["ignored"].as_u64().unwrap_or(0)),
+                        Ok(0),
+                        "{title} was answered twice"
+                    );
                     break;
                 }
                 assert!(Instant::now() < deadline, "I5: submission {title} has no final answer: {life:?}");
@@ -232,7 +255,8 @@ fn check_boxes(clients: &HashMap<&str, Client>, histories: &[History]) {
     };
     let at_second: Vec<String> = documents(SECOND).iter().filter_map(document_title).collect();
     assert_eq!(at_second, titles(&histories[0]), "the second hospital's box lost, doubled or reordered messages");
-    let at_hospital: Vec<String> = documents(HOSPITAL).iter().filter_map(document_title).filter(|t| t.starts_with('B')).collect();
+    let at_hospital: Vec<String> =
+        documents(HOSPITAL).iter().filter_map(document_title).filter(|t| t.starts_with('B')).collect();
     assert_eq!(at_hospital, titles(&histories[1]), "the hospital's box lost, doubled or reordered messages");
     let registry = documents(REGISTRY);
     let direct: Vec<String> = registry.iter().filter_map(document_title).filter(|t| t.starts_with('B')).collect();
@@ -248,17 +272,24 @@ fn check_boxes(clients: &HashMap<&str, Client>, histories: &[History]) {
         counts
     });
     assert!(acknowledged.values().all(|count| *count == 1), "an acknowledgement came twice");
-    assert_eq!(acknowledged.len(), histories[0].submissions.len() + histories[2].submissions.len(), "acknowledgements are missing");
+    assert_eq!(
+        acknowledged.len(),
+        histories[0].submissions.len() + histories[2].submissions.len(),
+        "acknowledgements are missing"
+    );
 }
 
 fn document_title(item: &Value) -> Option<String> {
-    (item["content_type"] == "DOCUMENT" && item["from"]["sender"].is_string()).then(|| item["title"].as_str().map(str::to_owned))?
+    (item["content_type"] == "DOCUMENT" && item["from"]["sender"].is_string())
+        .then(|| item["title"].as_str().map(str::to_owned))?
 }
 
 fn whole_folder(client: &Client, owner: &str) -> Vec<Value> {
     let mut items = Vec::new();
     loop {
-        let page = client.get(&format!("/v1/boxes/{owner}/inbox?start={}&limit=100", items.len() + 1)).expect("the box is listed");
+        let page = client
+            .get(&format!("/v1/boxes/{owner}/inbox?start={}&limit=100", items.len() + 1))
+            .expect("the box is listed");
         let found = page["items"].as_array().cloned().unwrap_or_default();
         if found.is_empty() {
             return items;
@@ -274,10 +305,15 @@ fn check_feeds(clients: &HashMap<&str, Client>, history: &History) {
         let mut events: Vec<(u64, String)> = Vec::new();
         while Instant::now() < deadline && events.len() < history.events.len() {
             let after = events.last().map_or(0, |(sequence, _)| *sequence);
-            let page = clients[organisation].get(&format!("/v1/feeds/{organisation}?after={after}&limit=100")).expect("the feed is read");
+            let page = clients[organisation]
+                .get(&format!("/v1/feeds/{organisation}?after={after}&limit=100"))
+                .expect("the feed is read");
             let found = page["notifications"].as_array().cloned().unwrap_or_default();
             events.extend(found.iter().map(|one| {
-                (one["sequence"].as_u64().expect("a number"), one["mutation"]["event"].as_str().unwrap_or_default().to_owned())
+                (
+                    one["sequence"].as_u64().expect("a number"),
+                    one["mutation"]["event"].as_str().unwrap_or_default().to_owned(),
+                )
             }));
         }
         let sequences: Vec<u64> = events.iter().map(|(sequence, _)| *sequence).collect();
@@ -326,7 +362,9 @@ fn check_bags(client: &Client, data: &Path, history: &History) {
 fn all_bags(client: &Client) -> Vec<Value> {
     let mut bags: Vec<Value> = Vec::new();
     loop {
-        let page = client.get(&format!("/v1/timestamp/bags/{HOSPITAL}?from={}&limit=100", bags.len() + 1)).expect("bags are listed");
+        let page = client
+            .get(&format!("/v1/timestamp/bags/{HOSPITAL}?from={}&limit=100", bags.len() + 1))
+            .expect("bags are listed");
         let found = page["bags"].as_array().cloned().unwrap_or_default();
         if found.is_empty() {
             return bags;
@@ -439,12 +477,15 @@ fn crash_at(program: &Path, point: &str) -> bool {
     let server = Server::start(program, &data, &address, &[window]).unwrap_or_else(|log| panic!("{point}: {log}"));
     thread::sleep(Duration::from_millis(200));
     stop.store(true, Ordering::SeqCst);
-    let histories: Vec<History> = loads.into_iter().map(|load| load.join().expect("a client found a broken promise")).collect();
+    let histories: Vec<History> =
+        loads.into_iter().map(|load| load.join().expect("a client found a broken promise")).collect();
     let deadline = Instant::now() + Duration::from_secs(30);
     for (id, title) in histories.iter().flat_map(|history| &history.submissions) {
         loop {
             let life = clients[HOSPITAL].get(&format!("/v1/submissions/{id}"));
-            if life.is_ok_and(|life| life["recipients"].as_array().is_some_and(|all| !all.is_empty() && all.iter().all(is_done))) {
+            if life.is_ok_and(|life| {
+                life["recipients"].as_array().is_some_and(|all| !all.is_empty() && all.iter().all(is_done))
+            }) {
                 break;
             }
             assert!(Instant::now() < deadline, "{point}: submission {title} has no final answer after the restart");

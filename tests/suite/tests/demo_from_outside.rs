@@ -11,7 +11,8 @@ use zegel_suite::{reference, root, zegel};
 
 /// Runs `zegel demo` and gives its report; fails with its output when it does not end well.
 fn demo(data: &Path, arguments: &[String]) -> Value {
-    let output = Command::new(zegel()).args(["demo", "--window", "2", "--data"]).arg(data).args(arguments).output().unwrap();
+    let output =
+        Command::new(zegel()).args(["demo", "--window", "2", "--data"]).arg(data).args(arguments).output().unwrap();
     assert!(output.status.success(), "the demo failed: {}", said(&output));
     serde_json::from_slice(&fs::read(data.join("out/report.json")).expect("a report")).expect("the report is JSON")
 }
@@ -39,13 +40,26 @@ fn the_demo_ends_well_and_every_bag_verifies_with_tools_that_are_not_ours() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("demo");
     let report = demo(&data, &[]);
-    for field in ["submitted", "delivered", "refused", "receipts_positive", "receipts_negative", "rows_in", "rows_out", "bags", "entries", "tokens_verified", "notifications"] {
+    for field in [
+        "submitted",
+        "delivered",
+        "refused",
+        "receipts_positive",
+        "receipts_negative",
+        "rows_in",
+        "rows_out",
+        "bags",
+        "entries",
+        "tokens_verified",
+        "notifications",
+    ] {
         assert!(number(&report, field) > 0, "{field} is 0: {report}");
     }
     assert_eq!((number(&report, "lost"), number(&report, "duplicated")), (0, 0), "{report}");
     assert_eq!(number(&report, "entries"), 1_000, "1,000 prescriptions are stamped");
     assert_eq!(number(&report, "tokens_verified"), number(&report, "bags"), "a token was not verified");
-    let bags: Vec<PathBuf> = files(&data.join("out/bags")).into_iter().filter(|file| file.extension().is_some_and(|e| e == "xml")).collect();
+    let bags: Vec<PathBuf> =
+        files(&data.join("out/bags")).into_iter().filter(|file| file.extension().is_some_and(|e| e == "xml")).collect();
     assert_eq!(bags.len() as u64, number(&report, "bags"));
     for bag in &bags {
         assert!(openssl_verifies(&data, bag, &bag.with_extension("tsr")), "openssl refuses {}", bag.display());
@@ -54,10 +68,17 @@ fn the_demo_ends_well_and_every_bag_verifies_with_tools_that_are_not_ours() {
         altered[middle] ^= 1;
         let copy = folder.path().join("altered.xml");
         fs::write(&copy, altered).unwrap();
-        assert!(!openssl_verifies(&data, &copy, &bag.with_extension("tsr")), "openssl accepts a changed byte in {}", bag.display());
+        assert!(
+            !openssl_verifies(&data, &copy, &bag.with_extension("tsr")),
+            "openssl accepts a changed byte in {}",
+            bag.display()
+        );
     }
     rfc3161_client_verifies(&data, &bags);
-    assert!(fs::read_to_string(data.join("out/receipts.ndjson")).unwrap().lines().count() as u64 >= number(&report, "receipts_positive"));
+    assert!(
+        fs::read_to_string(data.join("out/receipts.ndjson")).unwrap().lines().count() as u64
+            >= number(&report, "receipts_positive")
+    );
 }
 
 fn openssl_verifies(data: &Path, bag: &Path, token: &Path) -> bool {
@@ -92,13 +113,15 @@ for bag in sys.argv[2:]:
     sys.exit("a changed message was accepted: " + bag)
 print(len(sys.argv) - 2, "tokens accepted")
 "#;
-    let available = Command::new("python3").args(["-c", "import rfc3161_client"]).output().is_ok_and(|o| o.status.success());
+    let available =
+        Command::new("python3").args(["-c", "import rfc3161_client"]).output().is_ok_and(|o| o.status.success());
     if !available {
         println!("SKIPPED: rfc3161-client is not installed");
         assert!(std::env::var_os("ZEGEL_ORACLES").is_none(), "rfc3161-client must be there");
         return;
     }
-    let output = Command::new("python3").args(["-c", SCRIPT]).arg(data.join("out/tsa/ca.pem")).args(bags).output().unwrap();
+    let output =
+        Command::new("python3").args(["-c", SCRIPT]).arg(data.join("out/tsa/ca.pem")).args(bags).output().unwrap();
     assert!(output.status.success(), "rfc3161-client refuses: {}", said(&output));
 }
 
@@ -120,14 +143,21 @@ fn twenty_thousand_belgian_patients_reach_the_registry_without_their_numbers() {
     let Some(batch) = reference("data/belgium/patients-be-faker.csv") else { return };
     let (folder, report) = run_real(&[("patients-be.toml".to_owned(), batch.clone())]);
     assert!(number(&report, "rows_in") >= 20_000, "{report}");
-    let numbers: HashSet<String> =
-        fs::read_to_string(&batch).unwrap().lines().skip(1).map(|line| line.split(',').next().unwrap().to_owned()).collect();
+    let numbers: HashSet<String> = fs::read_to_string(&batch)
+        .unwrap()
+        .lines()
+        .skip(1)
+        .map(|line| line.split(',').next().unwrap().to_owned())
+        .collect();
     let received = files(&folder.path().join("demo/out/recipient"));
     let rows: usize = received
         .iter()
         .map(|file| {
             let text = fs::read_to_string(file).unwrap();
-            let leaked = text.split(|c: char| !c.is_ascii_digit()).filter(|run| run.len() == 11 && numbers.contains(*run)).count();
+            let leaked = text
+                .split(|c: char| !c.is_ascii_digit())
+                .filter(|run| run.len() == 11 && numbers.contains(*run))
+                .count();
             assert_eq!(leaked, 0, "{} holds a patient's number", file.display());
             text.lines().count().saturating_sub(1)
         })
@@ -137,7 +167,9 @@ fn twenty_thousand_belgian_patients_reach_the_registry_without_their_numbers() {
 
 #[test]
 fn every_synthea_table_and_fhir_resource_with_a_patient_key_goes_through() {
-    let (Some(csv), Some(fhir)) = (reference("data/synthea-csv-ohdsi"), reference("data/fhir-ndjson-10")) else { return };
+    let (Some(csv), Some(fhir)) = (reference("data/synthea-csv-ohdsi"), reference("data/fhir-ndjson-10")) else {
+        return;
+    };
     let mut batches = Vec::new();
     for project in files(&root().join("tests/projects")) {
         let name = project.file_stem().unwrap().to_string_lossy().into_owned();

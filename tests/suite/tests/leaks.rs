@@ -5,7 +5,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
-use rand_chacha::rand_core::{RngCore, SeedableRng};
+use rand_chacha::rand_core::{Rng, SeedableRng};
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -64,8 +64,10 @@ impl Canary {
         ];
         let json = serde_json::to_string(text).unwrap();
         forms.push(json[1..json.len() - 1].as_bytes().to_vec());
-        let ascii: String =
-            text.encode_utf16().map(|unit| if unit < 128 { char::from(unit as u8).to_string() } else { format!("\\u{unit:04x}") }).collect();
+        let ascii: String = text
+            .encode_utf16()
+            .map(|unit| if unit < 128 { char::from(unit as u8).to_string() } else { format!("\\u{unit:04x}") })
+            .collect();
         forms.push(ascii.into_bytes());
         // Base64 depends on where in its group of three the text begins; the groups at both ends are left out.
         for lead in 0..3 {
@@ -160,7 +162,11 @@ fn scan(folder: &Path, canaries: &[Canary], when: &str) {
     assert!(all.len() > 5, "there is nothing to search");
     for file in all {
         let Ok(bytes) = fs::read(&file) else { continue };
-        assert!(!bytes.starts_with(&[0x1f, 0x8b]) && !bytes.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]), "{}: compressed, cannot be searched", file.display());
+        assert!(
+            !bytes.starts_with(&[0x1f, 0x8b]) && !bytes.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]),
+            "{}: compressed, cannot be searched",
+            file.display()
+        );
         let name = file.to_string_lossy().into_owned();
         for canary in canaries {
             assert!(!canary.is_in(&bytes), "{when}: {} is in {}", canary.what, file.display());
@@ -237,14 +243,22 @@ fn no_identifier_leaks_at_rest_in_telemetry_or_to_the_recipient() {
             scan(&data, &bait.patients, "while it runs");
         }
     }
-    let path = format!("/v1/messages?sender={CITIZEN}&to={HOSPITAL}&publication_id=FROMCITIZEN&title=t&file_name=f&mime=text/plain");
+    let path = format!(
+        "/v1/messages?sender={CITIZEN}&to={HOSPITAL}&publication_id=FROMCITIZEN&title=t&file_name=f&mime=text/plain"
+    );
     assert_eq!(citizen.post_bytes(&path, "text/plain", bait.batch.as_bytes()).unwrap().0, 202);
     server.kill();
     scan(&data, &bait.patients, "after kill -9");
     let server = Server::start(&zegel(), &data, &address, &env).expect("starts again");
     let good = submit(&hospital, &bait, "CANARYPUB0001", &bait.batch);
     let bad = submit(&hospital, &bait, "CANARYPUB0002", &bait.bad_batch);
-    let large: String = bait.batch.lines().take(1).chain(bait.batch.lines().skip(1).cycle().take(5_000)).map(|line| format!("{line}\n")).collect();
+    let large: String = bait
+        .batch
+        .lines()
+        .take(1)
+        .chain(bait.batch.lines().skip(1).cycle().take(5_000))
+        .map(|line| format!("{line}\n"))
+        .collect();
     let by_reference = submit(&hospital, &bait, "CANARYPUB0003", &large);
     assert!(wait_final(&hospital, &good).to_string().contains("done"), "a good batch is refused");
     assert!(wait_final(&hospital, &by_reference).to_string().contains("done"), "a large batch is refused");
@@ -257,7 +271,9 @@ fn no_identifier_leaks_at_rest_in_telemetry_or_to_the_recipient() {
     scan_answers(&server.operator(), &bait.patients, "afterwards");
     let got = received(&registry);
     assert!(got.len() > 40, "the registry received nothing to search: {}", got.len());
-    for (canary, bytes) in bait.sender.iter().chain(&bait.patients).flat_map(|canary| got.iter().map(move |bytes| (canary, bytes))) {
+    for (canary, bytes) in
+        bait.sender.iter().chain(&bait.patients).flat_map(|canary| got.iter().map(move |bytes| (canary, bytes)))
+    {
         assert!(!canary.is_in(bytes), "the recipient got {}", canary.what);
     }
     assert_eq!(server.stop(), Some(0), "the process does not drain");

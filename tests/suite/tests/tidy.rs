@@ -25,7 +25,10 @@ impl Source {
 
     fn is_test(&self) -> bool {
         let path = self.path.to_string_lossy();
-        path.contains("/tests/") || path.contains("tests/") || path.contains("load-tests/") || path.ends_with("testing.rs")
+        path.contains("/tests/")
+            || path.contains("tests/")
+            || path.contains("load-tests/")
+            || path.ends_with("testing.rs")
     }
 }
 
@@ -37,7 +40,10 @@ fn sources() -> Vec<Source> {
     assert!(found.len() > 40, "the tidy test does not find the sources");
     found
         .into_iter()
-        .map(|path| Source { text: fs::read_to_string(&path).unwrap(), path: path.strip_prefix(root()).unwrap().to_path_buf() })
+        .map(|path| Source {
+            text: fs::read_to_string(&path).unwrap(),
+            path: path.strip_prefix(root()).unwrap().to_path_buf(),
+        })
         .collect()
 }
 
@@ -73,8 +79,7 @@ fn every_file_begins_with_a_header_that_says_its_purpose() {
     let broken: Vec<String> = sources()
         .iter()
         .filter(|source| {
-            let header: usize =
-                source.text.lines().take_while(|line| line.starts_with("//!")).map(str::len).sum();
+            let header: usize = source.text.lines().take_while(|line| line.starts_with("//!")).map(str::len).sum();
             header < 40
         })
         .map(|source| source.path.display().to_string())
@@ -103,7 +108,12 @@ fn no_function_is_longer_than_a_screen() {
             if let Some((start, depth, name)) = &open {
                 if indentation == *depth && trimmed.starts_with('}') {
                     if number - start + 1 > FUNCTION_LINES_MAX {
-                        broken.push(format!("{}:{}: {name} has {} lines", source.path.display(), start + 1, number - start + 1));
+                        broken.push(format!(
+                            "{}:{}: {name} has {} lines",
+                            source.path.display(),
+                            start + 1,
+                            number - start + 1
+                        ));
                     }
                     open = None;
                 }
@@ -116,7 +126,9 @@ fn no_function_is_longer_than_a_screen() {
 }
 
 fn function_name(line: &str) -> Option<&str> {
-    let rest = ["pub(crate) ", "pub(super) ", "pub "].iter().fold(line, |line, prefix| line.strip_prefix(prefix).unwrap_or(line));
+    let rest = ["pub(crate) ", "pub(super) ", "pub "]
+        .iter()
+        .fold(line, |line, prefix| line.strip_prefix(prefix).unwrap_or(line));
     let rest = rest.strip_prefix("async ").or(rest.strip_prefix("const ")).unwrap_or(rest);
     rest.strip_prefix("fn ")?.split(['(', '<']).next()
 }
@@ -143,7 +155,8 @@ fn every_crate_forbids_unsafe_code_and_takes_the_workspace_lints() {
     }
     let mut broken = Vec::new();
     for manifest in manifests.iter().filter(|path| path.ends_with("Cargo.toml")) {
-        let crate_root = ["src/lib.rs", "src/main.rs"].map(|file| manifest.with_file_name(file)).into_iter().find(|p| p.exists());
+        let crate_root =
+            ["src/lib.rs", "src/main.rs"].map(|file| manifest.with_file_name(file)).into_iter().find(|p| p.exists());
         let text = fs::read_to_string(manifest).unwrap();
         let code = crate_root.map(|path| fs::read_to_string(path).unwrap()).unwrap_or_default();
         if !text.contains("[lints]\nworkspace = true") || !code.contains("#![forbid(unsafe_code)]") {
@@ -159,7 +172,9 @@ fn every_code_in_the_source_is_in_the_table_of_codes() {
     let known = words(&table, "ZGL-", |c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '-');
     let mut broken = Vec::new();
     for source in sources().iter().filter(|source| !source.is_test() && !source.path.ends_with("codes.rs")) {
-        for code in words(source.code(), "\"ZGL-", |c| c.is_ascii_uppercase() || c.is_ascii_digit() || "\"-".contains(c)) {
+        for code in
+            words(source.code(), "\"ZGL-", |c| c.is_ascii_uppercase() || c.is_ascii_digit() || "\"-".contains(c))
+        {
             let code = code.trim_matches('"');
             if !known.contains(code) {
                 broken.push(format!("{}: {code}", source.path.display()));
@@ -174,9 +189,13 @@ fn every_metric_is_documented_for_operators() {
     let documented = fs::read_to_string(root().join("deploy/METRICS.md")).unwrap();
     let mut broken = Vec::new();
     for source in sources().iter().filter(|source| !source.is_test()) {
-        for metric in words(source.code(), "\"zegel_", |c| c.is_ascii_lowercase() || c.is_ascii_digit() || "\"_".contains(c)) {
+        for metric in
+            words(source.code(), "\"zegel_", |c| c.is_ascii_lowercase() || c.is_ascii_digit() || "\"_".contains(c))
+        {
             let metric = metric.trim_matches('"');
-            let is_metric = ["_total", "_seconds", "_messages", "_bytes", "_running", "_open", "_owned", "_ratio"].iter().any(|end| metric.ends_with(end));
+            let is_metric = ["_total", "_seconds", "_messages", "_bytes", "_running", "_open", "_owned", "_ratio"]
+                .iter()
+                .any(|end| metric.ends_with(end));
             if is_metric && !documented.contains(&format!("`{metric}`")) {
                 broken.push(format!("{}: {metric}", source.path.display()));
             }
@@ -221,7 +240,9 @@ fn a_client_crate_is_used_only_by_its_wrapper() {
         let text = fs::read_to_string(manifest).unwrap();
         let dependencies = text.split("[dev-dependencies]").next().unwrap();
         for (client, allowed) in &wrappers {
-            let used = dependencies.lines().any(|line| line.starts_with(&format!("{client}.")) || line.starts_with(&format!("{client} ")));
+            let used = dependencies
+                .lines()
+                .any(|line| line.starts_with(&format!("{client}.")) || line.starts_with(&format!("{client} ")));
             if used && !allowed.contains(&folder.as_str()) {
                 broken.push(format!("{folder} uses {client}"));
             }
@@ -233,7 +254,8 @@ fn a_client_crate_is_used_only_by_its_wrapper() {
 #[test]
 fn nothing_names_a_machine_or_is_left_unfinished() {
     // Written in two pieces each, so that this file does not name them itself.
-    let words = [["to", "do!("], ["FIX", "ME"], ["/wo", "rk/"], ["/ro", "ot/"], ["unimple", "mented!("]].map(|parts| parts.concat());
+    let words = [["to", "do!("], ["FIX", "ME"], ["/wo", "rk/"], ["/ro", "ot/"], ["unimple", "mented!("]]
+        .map(|parts| parts.concat());
     let mut broken = Vec::new();
     for source in sources() {
         for (number, line) in source.text.lines().enumerate() {

@@ -155,14 +155,14 @@ impl<'a> Spill<'a> {
         }
         let sealed = self.scratch.keys.seal(&context(self.end), &bucket.buffer);
         let length = u32::try_from(sealed.len()).map_err(|_| io::ErrorKind::OutOfMemory)?;
-        let mut chunk = Vec::with_capacity(CHUNK_HEADER + sealed.len());
-        chunk.extend_from_slice(&length.to_be_bytes());
-        chunk.extend_from_slice(&bucket.latest.to_be_bytes());
-        chunk.extend_from_slice(sealed.bytes());
-        self.file.write_all_at(&chunk, self.end)?;
+        let mut header = [0u8; CHUNK_HEADER];
+        header[..4].copy_from_slice(&length.to_be_bytes());
+        header[4..].copy_from_slice(&bucket.latest.to_be_bytes());
+        self.file.write_all_at(&header, self.end)?;
+        self.file.write_all_at(sealed.bytes(), self.end + CHUNK_HEADER as u64)?;
         bucket.latest = self.end + 1;
         bucket.buffer.clear();
-        self.end += chunk.len() as u64;
+        self.end += (CHUNK_HEADER + sealed.len()) as u64;
         Ok(())
     }
 

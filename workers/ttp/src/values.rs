@@ -54,7 +54,7 @@ impl Cell {
 
     /// Appends what becomes of `value`. After an error `out` may hold a part of it.
     pub(crate) fn write(&mut self, value: &str, out: &mut Vec<u8>) -> Result<(), RowCode> {
-        let trimmed = value.trim();
+        let trimmed = trimmed(value);
         if trimmed.is_empty() {
             return if self.required { Err(REQUIRED) } else { Ok(()) };
         }
@@ -104,11 +104,21 @@ impl Cell {
     }
 }
 
+/// `value.trim()`, at once where there is nothing to trim: every value of every row comes by here.
+fn trimmed(value: &str) -> &str {
+    match value.as_bytes() {
+        [] => value,
+        [first, .., last] if first.is_ascii_graphic() && last.is_ascii_graphic() => value,
+        _ => value.trim(),
+    }
+}
+
 /// The one way to write a value of this kind, if it is one.
 fn canonical(kind: ValueKind, text: &str) -> Result<Cow<'_, str>, RowCode> {
     match kind {
         ValueKind::Ssin => {
-            let digits = ids::normalise(text);
+            let is_bare = text.bytes().all(|byte| byte.is_ascii_digit());
+            let digits = if is_bare { Cow::Borrowed(text) } else { ids::normalise(text) };
             Ssin::parse(&digits).map_err(|_| SSIN)?;
             Ok(digits)
         }
@@ -124,16 +134,14 @@ fn is_date(text: &str) -> bool {
     if text.len() > 10 {
         return DateTime::parse_from_rfc3339(text).is_ok();
     }
-    let number = |part: Option<&str>| {
-        part.filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))
-            .and_then(|digits| digits.parse::<u32>().ok())
-    };
-    let hyphens = text.len() == 10 && text.as_bytes()[4] == b'-' && text.as_bytes()[7] == b'-';
-    let (Some(year), Some(month), Some(day)) = (number(text.get(..4)), number(text.get(5..7)), number(text.get(8..)))
-    else {
+    let &[c, e, a, r, b'-', m, o, b'-', d, y] = text.as_bytes() else { return false };
+    let digits = [c, e, a, r, m, o, d, y];
+    if !digits.iter().all(u8::is_ascii_digit) {
         return false;
-    };
-    hyphens && i32::try_from(year).is_ok_and(|year| NaiveDate::from_ymd_opt(year, month, day).is_some())
+    }
+    let [c, e, a, r, m, o, d, y] = digits.map(|digit| u32::from(digit - b'0'));
+    let year = i32::try_from(c * 1_000 + e * 100 + a * 10 + r);
+    year.is_ok_and(|year| NaiveDate::from_ymd_opt(year, m * 10 + o, d * 10 + y).is_some())
 }
 
 /// The world's postcodes are letters, digits, spaces and hyphens, 2 to 10 of them, with at least one digit.

@@ -53,7 +53,7 @@ pub fn run(place: &Place, wanted: &Demo) -> Result<Report, Failed> {
     let planned = Wanted::read(wanted)?;
     let root = place.overrides.data.clone().unwrap_or_else(|| PathBuf::from(FOLDER));
     let ground = Ground::prepare(&root, wanted.force)?;
-    let config = config(&ground)?;
+    let config = config(place, &ground)?;
     telemetry::start(&config.log);
     let patience = PATIENCE
         + Duration::from_secs(planned.bytes() / BYTES_PER_SECOND)
@@ -63,9 +63,8 @@ pub fn run(place: &Place, wanted: &Demo) -> Result<Report, Failed> {
     let runtime = platform::runtime()?;
     let running = runtime.block_on(platform::start(&config, schedule))?;
     let played = play(place, &ground, &plan, &config, &running, patience);
-    let peak_mib = peak_mib();
     let drained = runtime.block_on(running.drain(DRAIN));
-    let mut verdict = played?;
+    let (mut verdict, peak_mib) = played?;
     if !drained {
         verdict.fault("I1", "the platform did not drain in time");
     }
@@ -86,9 +85,9 @@ fn schedule(seconds: u32) -> Result<Schedule, Failed> {
     Schedule::every(i64::from(seconds) * 1_000).map_err(|error| Failed::Usage(error.to_string()))
 }
 
-fn config(ground: &Ground) -> Result<Config, Failed> {
+fn config(place: &Place, ground: &Ground) -> Result<Config, Failed> {
     let overrides = Overrides {
-        file: None,
+        file: place.overrides.file.clone(),
         data: Some(ground.root().to_owned()),
         // Only this machine, and a port that is free.
         listen: Some(([127, 0, 0, 1], 0).into()),
@@ -101,7 +100,7 @@ fn config(ground: &Ground) -> Result<Config, Failed> {
     Ok(config)
 }
 
-/// Plays the day, fetches what it left, and checks it, while the platform runs.
+/// Plays the day, fetches what it left, and checks it, while the platform runs. Also returns how much memory that took.
 fn play(
     place: &Place,
     ground: &Ground,
@@ -109,18 +108,20 @@ fn play(
     config: &Config,
     running: &Running,
     patience: Duration,
-) -> Result<Verdict, Failed> {
+) -> Result<(Verdict, u64), Failed> {
     let spinner = spinner(place.json);
     let folder = Folder::at(ground.root());
     let stop = signals::flag()?;
     let scenario = Scenario::begin(plan, &folder, config.ttp_address()?, spinner.clone(), patience, stop)?;
     let day = scenario.play()?;
     let found = collect::collect(ground, plan, &scenario, &day)?;
+    // Before the checks: they remember every value of a batch, which the platform never does.
+    let peak_mib = peak_mib();
     scenario.say("checking every invariant");
     let mut verdict = checks::check(ground, plan, &day, &found)?;
     closed_doors(plan, &scenario, &day, running, &mut verdict)?;
     spinner.finish_and_clear();
-    Ok(verdict)
+    Ok((verdict, peak_mib))
 }
 
 /// I8 and I5, asked of the running platform: strangers are shown the door, nobody reads another's box, and no alert is

@@ -144,7 +144,7 @@ async fn every_rule_of_a_submission_has_its_code_and_field() {
     assert_eq!(ask(with("to=NIHII-XYZ:71000436")).await, is("805", "to[1]"));
     assert_eq!(ask(query("E1").replace(REGISTRY, TTP)).await, is("ZGL-IN-FIELD", "project"));
     assert_eq!(ask(with("project=p")).await, is("ZGL-IN-FIELD", "to"));
-    assert_eq!(ask(query("far too long an id")).await, is("ZGL-IN-FIELD", "publication_id"));
+    assert_eq!(ask(query("far%20too%20long")).await, is("ZGL-IN-FIELD", "publication_id"));
     assert_eq!(ask(query("E1").replace(HOSPITAL, REGISTRY)).await, is("ZGL-AUTH-ROLE", ""), "another's mailbox");
     let mut digest = request(Method::POST, &format!("/v1/messages?{}", query("E1")), &hospital, Body::from("x"));
     digest.headers_mut().insert("content-digest", "sha-256=:AAAA:".parse().unwrap());

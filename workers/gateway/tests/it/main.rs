@@ -9,5 +9,6 @@ mod bed;
 mod canaries;
 mod limits;
 mod mailbox;
+mod openapi;
 mod operations;
 mod timestamp_and_mutations;
