@@ -60,7 +60,6 @@ routes! {
 }
 
 /// The whole front as a service.
-#[must_use]
 pub fn router(platform: Arc<Platform>) -> Router {
     let front = Arc::new(Front::new(platform));
     calls()
