@@ -16,6 +16,7 @@ mod boxes;
 mod content;
 mod dead;
 mod fields;
+mod gather;
 mod input;
 mod mutations;
 mod operations;

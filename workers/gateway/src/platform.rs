@@ -1,6 +1,7 @@
 //! What the front stands on: the ports, the tokens and the limits, handed in by the composition root.
 
 use crate::auth::Tokens;
+use crate::gather::Gather;
 use crate::recent::{BoxesSeen, Recent};
 use schemas::MailboxAddress;
 use std::sync::Arc;
@@ -84,6 +85,7 @@ pub struct Platform {
 /// What the handlers share: the platform and what the front itself remembers, all of it bounded.
 pub(crate) struct Front {
     pub(crate) platform: Arc<Platform>,
+    pub(crate) gather: Arc<Gather>,
     pub(crate) recent: Recent,
     pub(crate) boxes: BoxesSeen,
     pub(crate) in_flight: Semaphore,
@@ -98,6 +100,7 @@ impl Front {
         Front {
             in_flight: Semaphore::new(platform.config.in_flight_max.max(1)),
             bulk: Semaphore::new(platform.config.bulk_max.max(1)),
+            gather: Gather::new(platform.store.clone()),
             recent: Recent::default(),
             boxes: BoxesSeen::default(),
             ttp,

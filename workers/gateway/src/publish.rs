@@ -94,7 +94,7 @@ impl Front {
         Ok(found.pop().unwrap_or_default())
     }
 
-    /// Answers several reads from one consistent state, opened.
+    /// Answers several reads from one consistent state, opened. Reads of requests at the same time go together.
     pub(crate) async fn all_rows(&self, reads: Vec<Read>) -> Answer<Vec<Vec<(Bytes, Bytes)>>> {
         let places: Vec<(Space, Key)> = reads
             .iter()
@@ -102,7 +102,9 @@ impl Front {
                 Read::One { space, owner, .. } | Read::Range { space, owner, .. } => (*space, *owner),
             })
             .collect();
-        let found = self.store.read(reads).await?;
+        let is_point = reads.iter().all(|read| matches!(read, Read::One { .. }));
+        // A range may hold many rows: it goes alone, so that nobody else waits for it.
+        let found = if is_point { self.gather.read(reads).await? } else { self.store.read(reads).await? };
         let mut opened = Vec::with_capacity(found.len());
         for ((space, owner), rows) in places.into_iter().zip(found) {
             let mut clear = Vec::with_capacity(rows.len());
