@@ -1,18 +1,52 @@
-//! The runner's suite over the embedded broker and store, on a real file.
+//! A message that kills the process, over the embedded store: real processes that really die.
 
+use std::process::Command;
 use zegel_conformance::runner::{self, Backend};
 use zegel_embedded::{Embedded, Options};
 
-macro_rules! over_embedded {
-    ($name:ident) => {
-        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-        async fn $name() {
-            let folder = tempfile::tempdir().unwrap();
-            let embedded = Embedded::open(folder.path().join("zegel.db"), Options::default()).unwrap();
-            runner::$name(Backend { broker: embedded.clone(), store: embedded.clone() }).await;
-            embedded.close().await;
-        }
-    };
+/// Where the child finds the store; set only by the test below.
+const STORE: &str = "ZEGEL_POISON_STORE";
+/// Starts after which the poison must have been found: one for the whole batch, then its attempts, and one to spare.
+const STARTS_MAX: u32 = 8;
+
+fn backend(embedded: &std::sync::Arc<Embedded>) -> Backend {
+    Backend { broker: embedded.clone(), store: embedded.clone() }
 }
 
-zegel_conformance::for_each_runner_scenario!(over_embedded);
+fn run(path: &std::path::Path, work: impl AsyncFnOnce(Backend)) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let embedded = Embedded::open(path, Options::default()).unwrap();
+    runtime.block_on(work(backend(&embedded)));
+    runtime.block_on(embedded.close());
+}
+
+/// The child's part: does nothing unless the parent started it.
+#[test]
+fn child_of_the_poison_test() {
+    if let Some(path) = std::env::var_os(STORE) {
+        run(path.as_ref(), runner::poison_work);
+    }
+}
+
+#[test]
+fn a_message_that_kills_the_process_is_found_and_its_neighbours_live() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("zegel.db");
+    run(&path, runner::poison_prepare);
+    let mut deaths = 0;
+    for _ in 0..STARTS_MAX {
+        let child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "child_of_the_poison_test", "--nocapture"])
+            .env(STORE, &path)
+            .output()
+            .unwrap();
+        if child.status.success() {
+            assert!(deaths >= 2, "the poison never killed the process: {deaths}");
+            return;
+        }
+        let died = child.status.code().is_none();
+        assert!(died, "the child failed instead of dying: {}", String::from_utf8_lossy(&child.stderr));
+        deaths += 1;
+    }
+    panic!("after {deaths} deaths the poison was not found");
+}

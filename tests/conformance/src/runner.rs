@@ -185,6 +185,9 @@ pub struct World {
     next_id: AtomicU64,
 }
 
+/// The owner of the runners that meet a poison.
+const POISON_OWNER: u8 = 99;
+
 /// The instant at which every scenario begins.
 const START: Millis = Millis(1_000_000);
 
@@ -218,7 +221,11 @@ impl World {
             replies: self.replies.clone(),
             metrics: self.metrics.clone(),
         };
-        Runner::new(ports, RunnerConfig { owner: OwnerId([owner; 16]), tick_ms: 10, ..RunnerConfig::default() })
+        // Kills are what these scenarios are made of: only the one about poison may take them for one.
+        let crash_attempts = if owner == POISON_OWNER { 2 } else { u32::MAX };
+        let config =
+            RunnerConfig { owner: OwnerId([owner; 16]), tick_ms: 10, crash_attempts, ..RunnerConfig::default() };
+        Runner::new(ports, config)
     }
 
     /// Publishes messages durably.
@@ -598,5 +605,27 @@ pub async fn many_kills_lose_nothing_and_do_nothing_twice(backend: Backend) {
     for k in 0..12 {
         world.expect_list(key(k), &expected, "kills lost, doubled or reordered effects").await;
     }
+    drain(runner).await;
+}
+
+/// Publishes a message that kills the process, with neighbours of its own key and of another key of the partition.
+pub async fn poison_prepare(backend: Backend) {
+    let world = World::new(backend);
+    let own = vec![(key(1), append(1)), (key(1), probe(2, Act::Die)), (key(1), append(3))];
+    world.publish("mailbox.deliver", own).await;
+    world.publish("mailbox.deliver", (1..=20).map(|n| (key(9), append(n))).collect()).await;
+}
+
+/// Works until everything but the poison is applied and the poison is dead; the process may die on the way, and is to be
+/// started again.
+pub async fn poison_work(backend: Backend) {
+    let world = World::new(backend);
+    let mut runner = world.runner(POISON_OWNER);
+    runner.start(Scripted::on("mailbox.deliver"));
+    world.expect_list(key(1), &[1, 3], "the neighbours of a poison in its own key are not applied in order").await;
+    world.expect_list(key(9), &(1..=20).collect::<Vec<_>>(), "a neighbouring key suffers from a poison").await;
+    let dead = world.backend.store.dead(DeadFilter { limit: 10, ..DeadFilter::default() }).await.unwrap_or_default();
+    let codes: Vec<&str> = dead.iter().map(|letter| letter.code.as_str()).collect();
+    assert_eq!(codes, ["ZGL-POISON"], "the poison, and nothing else, is a dead letter");
     drain(runner).await;
 }

@@ -84,7 +84,7 @@ impl Default for RunnerConfig {
             stage_concurrency: 8,
             jobs: 2,
             tick_ms: 1_000,
-            crash_attempts: 3,
+            crash_attempts: 5, // a machine that loses power five times at the same instant is rarer than a poison
         }
     }
 }

@@ -350,15 +350,17 @@ impl SlotLoop {
         if items.is_empty() {
             return settle(owned, batch.settlement).await; // only duplicates, or a gap
         }
-        if std::mem::take(&mut owned.suspect) && self.is_suspect(owned.engine.epoch, owned.position + 1).await? {
+        if std::mem::take(&mut owned.suspect) && self.is_suspect(owned.engine.epoch).await? {
             return self.take_singly(owned, items, batch.settlement).await;
         }
         self.process(owned, items, Some(batch.settlement)).await
     }
 
-    /// After an unclean stop: whether the batch at this position was tried before without getting through.
-    async fn is_suspect(&self, epoch: u64, first: u64) -> Result<bool, Loss> {
-        Ok(self.ports.store.begin_attempt(self.slot, epoch, first).await? > 1)
+    /// After an unclean stop: whether the batch at this position was tried before without getting through. Tries of whole
+    /// batches are counted under the number 0, which no message has, so that no message is blamed for them; they are
+    /// forgotten, like all attempts, when the position moves.
+    async fn is_suspect(&self, epoch: u64) -> Result<bool, Loss> {
+        Ok(self.ports.store.begin_attempt(self.slot, epoch, 0).await? > 1)
     }
 
     /// One message at a time in the whole process, each attempt recorded before it begins.
@@ -367,8 +369,7 @@ impl SlotLoop {
         for mut item in items {
             let _alone = self.shared.suspects.lock().await;
             let attempts = self.ports.store.begin_attempt(self.slot, owned.engine.epoch, item.number).await?;
-            // The first message's count includes the tries of the whole batch.
-            if attempts > self.config.crash_attempts + 1 {
+            if attempts > self.config.crash_attempts {
                 item.condemned = Some("ZGL-POISON");
             }
             self.process(owned, vec![item], None).await?;
