@@ -31,6 +31,8 @@ use crate::{check, signals, telemetry};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 use zegel_timestamp::Schedule;
 
@@ -51,6 +53,7 @@ pub fn run(place: &Place, wanted: &Demo) -> Result<Report, Failed> {
     let begun = Instant::now();
     let schedule = schedule(wanted.window)?;
     let planned = Wanted::read(wanted)?;
+    let stop = signals::flag()?;
     let root = place.overrides.data.clone().unwrap_or_else(|| PathBuf::from(FOLDER));
     let ground = Ground::prepare(&root, wanted.force)?;
     let config = config(place, &ground)?;
@@ -62,7 +65,7 @@ pub fn run(place: &Place, wanted: &Demo) -> Result<Report, Failed> {
 
     let runtime = platform::runtime()?;
     let running = runtime.block_on(platform::start(&config, schedule))?;
-    let played = play(place, &ground, &plan, &config, &running, patience);
+    let played = play(place, &ground, &plan, &config, &running, (patience, stop));
     let drained = runtime.block_on(running.drain(DRAIN));
     let (mut verdict, peak_mib) = played?;
     if !drained {
@@ -107,11 +110,10 @@ fn play(
     plan: &Plan,
     config: &Config,
     running: &Running,
-    patience: Duration,
+    (patience, stop): (Duration, Arc<AtomicBool>),
 ) -> Result<(Verdict, u64), Failed> {
     let spinner = spinner(place.json);
     let folder = Folder::at(ground.root());
-    let stop = signals::flag()?;
     let scenario = Scenario::begin(plan, &folder, config.ttp_address()?, spinner.clone(), patience, stop)?;
     let day = scenario.play()?;
     let found = collect::collect(ground, plan, &scenario, &day)?;
