@@ -168,16 +168,18 @@ impl<'a> Scenario<'a> {
     /// What `done` says; [`Failed::Failure`] when the patience is over, or somebody wants the demo to end.
     pub fn until(&self, what: &str, mut done: impl FnMut() -> Result<bool, Failed>) -> Result<(), Failed> {
         let begun = Instant::now();
-        while !done()? {
+        loop {
             if self.stop.load(Ordering::Relaxed) {
                 return Err(Failed::Failure("interrupted".to_owned()));
+            }
+            if done()? {
+                return Ok(());
             }
             if begun.elapsed() > self.patience {
                 return Err(Failed::Failure(format!("gave up waiting for {what}")));
             }
             pause(LOOK);
         }
-        Ok(())
     }
 
     fn letter(&self, batch: &Batch) -> Letter {
