@@ -311,7 +311,7 @@ fn check_feeds(clients: &HashMap<&str, Client>, history: &History) {
             let found = page["notifications"].as_array().cloned().unwrap_or_default();
             events.extend(found.iter().map(|one| {
                 (
-                    one["sequence"].as_u64().expect("a number"),
+                    one["number"].as_u64().expect("a number"),
                     one["mutation"]["event"].as_str().unwrap_or_default().to_owned(),
                 )
             }));

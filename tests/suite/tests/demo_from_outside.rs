@@ -174,9 +174,13 @@ fn every_synthea_table_and_fhir_resource_with_a_patient_key_goes_through() {
     for project in files(&root().join("tests/projects")) {
         let name = project.file_stem().unwrap().to_string_lossy().into_owned();
         let batch = if let Some(table) = name.strip_prefix("synthea-") {
-            csv.join(format!("{table}.csv"))
+            csv.join(format!("{}.csv", table.replace('-', "_")))
         } else if let Some(resource) = name.strip_prefix("fhir-") {
-            fhir.join(format!("{resource}.000.ndjson"))
+            let wanted = format!("{resource}.000.ndjson");
+            let same = |path: &PathBuf| {
+                path.file_name().is_some_and(|name| name.to_string_lossy().eq_ignore_ascii_case(&wanted))
+            };
+            files(&fhir).into_iter().find(same).unwrap_or_default()
         } else {
             continue;
         };

@@ -15,6 +15,7 @@ mod engine;
 mod jobs;
 mod parking;
 mod slot_loop;
+mod turn;
 
 pub use breaker::Breakers;
 

@@ -3,6 +3,7 @@
 use super::engine::{Engine, Item, Plan};
 use super::jobs::{self, Ended};
 use super::parking::Parking;
+use super::turn::{After, Loss, compute, new_item, parked_item, split};
 use super::{Ports, RunnerConfig, Shared};
 use crate::broker::{Batch, BrokerError, Delivery, Settlement, Subscription};
 use crate::sealing::job_context;
@@ -27,19 +28,6 @@ const HEADS_PAGE: usize = 10_000;
 const EARLY_MAX: usize = 10_000;
 /// Batches larger than this are decided on a blocking thread, so that no task computes for long.
 const INLINE_MAX: usize = 4;
-
-/// Why a slot is let go.
-#[derive(Debug, thiserror::Error)]
-enum Loss {
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    #[error(transparent)]
-    Broker(#[from] BrokerError),
-    #[error(transparent)]
-    Keys(#[from] crate::keys::KeysError),
-    #[error("deciding was cut off")]
-    Cut,
-}
 
 /// See the module's header.
 pub(crate) struct SlotLoop {
@@ -504,50 +492,4 @@ impl SlotLoop {
 async fn settle(owned: &mut Owned, mut settlement: Settlement) -> Result<(), Loss> {
     settlement.up_to = settlement.up_to.min(owned.position);
     Ok(owned.subscription.settle(settlement).await?)
-}
-
-/// Computes inline or, when it may take long, on a blocking thread.
-async fn compute<T: Send + 'static>(large: bool, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Loss> {
-    if large { tokio::task::spawn_blocking(work).await.map_err(|_| Loss::Cut) } else { Ok(work()) }
-}
-
-/// What remains to be done after the commit.
-struct After {
-    replies: Vec<(schemas::MessageId, bytes::Bytes)>,
-    jobs: Vec<(u64, Key, Vec<u8>)>,
-    parked: Vec<ParkedHead>,
-    unparked: Vec<(u64, Key)>,
-    next_timer: Option<Millis>,
-    tally: super::engine::Tally,
-}
-
-fn split(plan: Plan) -> (Step, After) {
-    let Plan { step, replies, jobs, parked, unparked, next_timer, tally } = plan;
-    (step, After { replies, jobs, parked, unparked, next_timer, tally })
-}
-
-fn new_item(delivery: Delivery) -> Item {
-    Item {
-        number: delivery.number,
-        key: delivery.key,
-        id: delivery.id,
-        body: delivery.body,
-        attempt: 0,
-        job: None,
-        parked: false,
-        condemned: None,
-    }
-}
-
-fn parked_item(parked: Parked, job: Option<Result<bytes::Bytes, JobError>>) -> Item {
-    Item {
-        number: parked.number,
-        key: parked.key,
-        id: parked.id,
-        body: parked.body,
-        attempt: parked.attempt,
-        job,
-        parked: true,
-        condemned: None,
-    }
 }
