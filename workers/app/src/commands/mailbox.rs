@@ -1,4 +1,4 @@
-//! `zegel mailbox`.
+//! `zegel mailbox`. It talks to a running platform over HTTP, like any client.
 
 use super::{Place, address};
 use crate::cli::Mailbox;

@@ -1,4 +1,4 @@
-//! `zegel config`.
+//! `zegel config`. No platform is needed, and nothing is changed.
 
 use super::Place;
 use crate::cli::Config as Wanted;

@@ -1,4 +1,4 @@
-//! `zegel topology`.
+//! `zegel topology`. No platform is needed, and nothing is changed.
 
 use crate::cli::TopologyFormat;
 use crate::failed::Failed;
