@@ -1,5 +1,7 @@
 //! A message that kills the process, over the embedded store: real processes that really die.
 
+#![allow(clippy::unwrap_used)]
+
 use std::process::Command;
 use zegel_conformance::runner::{self, Backend};
 use zegel_embedded::{Embedded, Options};

@@ -1,6 +1,7 @@
 //! What the end-to-end tests share: where things are, and how to run the built program.
 
 #![forbid(unsafe_code)]
+#![allow(clippy::print_stdout, clippy::disallowed_methods)] // a test tells what it skips, and its threads may sleep
 
 pub mod server;
 

@@ -1,6 +1,7 @@
 //! The demo, run as a user runs it, on generated and on real input; its results checked with tools that we did not write.
 
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
+#![allow(clippy::disallowed_methods, clippy::cast_possible_truncation)] // threads of a test may sleep; its numbers are small
 
 use serde_json::Value;
 use std::collections::HashSet;

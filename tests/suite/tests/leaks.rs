@@ -1,7 +1,8 @@
 //! I4 from outside: canaries in every identifying column and in everything that names the sender, searched in every
 //! encoding, in everything that the platform keeps, prints or hands over, while it runs, after kill -9, and afterwards.
 
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
+#![allow(clippy::disallowed_methods, clippy::cast_possible_truncation)] // threads of a test may sleep; its numbers are small
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
@@ -64,7 +65,7 @@ impl Canary {
             text.bytes().rev().collect(),
         ];
         let json = serde_json::to_string(text).unwrap();
-        forms.push(json[1..json.len() - 1].as_bytes().to_vec());
+        forms.push(json.as_bytes()[1..json.len() - 1].to_vec());
         let ascii: String = text
             .encode_utf16()
             .map(|unit| if unit < 128 { char::from(unit as u8).to_string() } else { format!("\\u{unit:04x}") })
