@@ -96,7 +96,7 @@ fn submitter(
             if stop.load(Ordering::SeqCst) {
                 break;
             }
-            thread::sleep(Duration::from_millis(2));
+            thread::sleep(Duration::from_millis(12));
         }
         history
     })
@@ -122,7 +122,7 @@ fn stamper(client: Client, hospital: &'static str, stop: Arc<AtomicBool>) -> Joi
                 history.entries.insert(reference, (hash, answer["earliest_bag"].as_u64().expect("a bag")));
             }
             next += 20;
-            thread::sleep(Duration::from_millis(3));
+            thread::sleep(Duration::from_millis(12));
         }
         history
     })
@@ -147,7 +147,7 @@ fn mutator(client: Client, stop: Arc<AtomicBool>) -> JoinHandle<History> {
                 return history;
             }
             history.events.push(event);
-            thread::sleep(Duration::from_millis(3));
+            thread::sleep(Duration::from_millis(12));
         }
         history
     })
@@ -294,11 +294,11 @@ fn document_title(item: &Value) -> Option<String> {
 }
 
 fn whole_folder(client: &Client, owner: &str) -> Vec<Value> {
-    let mut items = Vec::new();
+    let mut items: Vec<Value> = Vec::new();
     loop {
-        let page = client
-            .get(&format!("/v1/boxes/{owner}/inbox?start={}&limit=100", items.len() + 1))
-            .expect("the box is listed");
+        // Newest first; the cursor is the last one's place, so that what arrives meanwhile moves nothing.
+        let cursor = items.last().map_or(String::new(), |last| format!("&before={}", last["sequence"]));
+        let page = client.get(&format!("/v1/boxes/{owner}/inbox?limit=100{cursor}")).expect("the box is listed");
         let found = page["items"].as_array().cloned().unwrap_or_default();
         if found.is_empty() {
             return items;
