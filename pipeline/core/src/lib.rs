@@ -29,5 +29,5 @@ pub use metrics::Metrics;
 pub use objects::{Objects, ObjectsError};
 pub use runner::{Ports, Runner, RunnerConfig};
 pub use slot::{OwnerId, Slot, Space};
-pub use store::{Read, Rows, Step, Store, StoreError, Write};
+pub use store::{Outbox, Read, Rows, Step, Store, StoreError, Write};
 pub use worker::{Context, Decision, Effects, Failure, Interrupt, Message, View, Worker};

@@ -8,7 +8,7 @@ use crate::broker::{Batch, BatchLimits, Broker, BrokerError, Delivery, Outgoing,
 use crate::keys::Sealed;
 use crate::slot::{OwnerId, Slot, partition_of};
 use crate::store::{
-    Claim, DeadFilter, DeadLetter, Parked, ParkedHead, Read, Rows, SlotStats, Step, Store, StoreError, Timer,
+    Claim, DeadFilter, DeadLetter, Outbox, Parked, ParkedHead, Read, Rows, SlotStats, Step, Store, StoreError, Timer,
     TimerChange,
 };
 use async_trait::async_trait;
@@ -98,6 +98,7 @@ struct State {
     parked: BTreeMap<(Slot, u64), Parked>,
     dead: BTreeMap<(u16, u16, u64, u16), DeadLetter>,
     attempts: BTreeMap<(Slot, u64), u32>,
+    alive: Alive,
     failing: Option<(u32, StoreError)>,
     closed: bool,
 }
@@ -107,6 +108,33 @@ struct State {
 struct Log {
     messages: VecDeque<Delivery>,
     last: u64,
+}
+
+impl Log {
+    /// Messages above a number, within the limits.
+    fn above(&self, after: u64, limits: BatchLimits) -> Vec<Delivery> {
+        let start = self.messages.partition_point(|message| message.number <= after);
+        let mut bytes = 0;
+        let fits = |message: &&Delivery| {
+            let first = bytes == 0;
+            bytes += message.body.len();
+            first || bytes <= limits.bytes
+        };
+        self.messages.iter().skip(start).take(limits.messages.max(1)).take_while(fits).cloned().collect()
+    }
+}
+
+/// Owners and until when they are alive, for stores that serve one process.
+#[derive(Debug, Default)]
+pub struct Alive(BTreeMap<OwnerId, Millis>);
+
+impl Alive {
+    /// See [`Store::announce`].
+    pub fn announce(&mut self, owner: OwnerId, now: Millis, until: Millis) -> Vec<OwnerId> {
+        self.0.insert(owner, until);
+        self.0.retain(|_, until| *until >= now);
+        self.0.keys().copied().collect()
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -404,6 +432,29 @@ impl Store for Memory {
             .flat_map(|channel| channel.groups.iter().flat_map(|group| Slot::all(channel, group)));
         Ok(slots.map(|slot| state.stats_of(slot)).collect())
     }
+
+    async fn announce(&self, owner: OwnerId, now: Millis, until: Millis) -> Result<Vec<OwnerId>, StoreError> {
+        Ok(self.open()?.alive.announce(owner, now, until))
+    }
+}
+
+#[async_trait]
+impl Outbox for Memory {
+    async fn outgoing(
+        &self,
+        channel: u16,
+        partition: u16,
+        after: u64,
+        limits: BatchLimits,
+    ) -> Result<Vec<Delivery>, StoreError> {
+        let state = self.open()?;
+        Ok(state.logs.get(&(channel, partition)).map_or_else(Vec::new, |log| log.above(after, limits)))
+    }
+
+    async fn lasts(&self) -> Result<Vec<(u16, u16, u64)>, StoreError> {
+        let state = self.open()?;
+        Ok(state.logs.iter().map(|((channel, partition), log)| (*channel, *partition, log.last)).collect())
+    }
 }
 
 #[async_trait]
@@ -446,15 +497,7 @@ impl MemorySubscription {
             return Err(BrokerError::Closed);
         }
         let Some(log) = state.logs.get(&(self.slot.channel, self.slot.partition)) else { return Ok(None) };
-        let start = log.messages.partition_point(|message| message.number <= self.from);
-        let mut bytes = 0;
-        let fits = |message: &&Delivery| {
-            let first = bytes == 0;
-            bytes += message.body.len();
-            first || bytes <= limits.bytes
-        };
-        let deliveries: Vec<Delivery> =
-            log.messages.iter().skip(start).take(limits.messages.max(1)).take_while(fits).cloned().collect();
+        let deliveries = log.above(self.from, limits);
         let Some(last) = deliveries.last() else { return Ok(None) };
         let up_to = last.number;
         self.from = up_to;

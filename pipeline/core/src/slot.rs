@@ -25,17 +25,27 @@ impl Slot {
 impl std::fmt::Display for Slot {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match topology::channels::by_code(self.channel) {
-            Some(channel) => write!(f, "{}/{}#{}", channel.name, self.group, self.partition),
-            None => write!(f, "channel {}/{}#{}", self.channel, self.group, self.partition),
+            Some(channel) => write!(f, "{}", channel.name)?,
+            None => write!(f, "channel {}", self.channel)?,
+        }
+        match self.group {
+            RELAY => write!(f, "/relay#{}", self.partition),
+            INTAKE => write!(f, "/intake#{}", self.partition),
+            group => write!(f, "/{group}#{}", self.partition),
         }
     }
 }
 
-/// The partition of a key: first 8 bytes of SHA-256(key), big-endian, modulo the count, so that every backend and every
-/// program agrees. A [`Key`] is itself the output of an HMAC; hashing again keeps the rule the same for foreign keys.
+/// Group code of the relay that carries a partition's messages from the store to a foreign broker. No group of the topology
+/// has it.
+pub const RELAY: u16 = 0xFFFF;
+/// Group code of the intake that numbers what the edge published to a foreign broker. No group of the topology has it.
+pub const INTAKE: u16 = 0xFFFE;
+
+/// The partition of a key: its first 8 bytes, big-endian, modulo the count, so that every backend and every program agrees.
+/// A [`Key`] is the output of an HMAC, so its bytes are spread evenly already (decision record 2).
 #[must_use]
 pub fn partition_of(key: Key, partitions: u16) -> u16 {
-    // Key bytes are uniformly distributed HMAC output; see decision record 2 for why they are not hashed again.
     let mut head = [0u8; 8];
     head.copy_from_slice(&key.0[..8]);
     let rest = u64::from_be_bytes(head) % u64::from(partitions.max(1));
@@ -89,6 +99,10 @@ pub mod spaces {
     pub const ALERTS: Space = Space { code: 16, name: "alerts" };
     /// Items of an incident; owner: incident, sub: item.
     pub const ALERT_ITEMS: Space = Space { code: 17, name: "alert-items" };
+    /// What the intake of a partition has taken of each publisher; owner: the partition, sub: publisher's session.
+    pub const INTAKES: Space = Space { code: 18, name: "intakes" };
+    /// Last replies of a slot, for edges in other processes; owner: slot, sub: two bytes of the message's id.
+    pub const REPLIES: Space = Space { code: 19, name: "replies" };
     /// For the conformance suites.
     pub const TEST: Space = Space { code: 99, name: "test" };
 
@@ -111,10 +125,12 @@ pub mod spaces {
         NOTIFICATIONS,
         ALERTS,
         ALERT_ITEMS,
+        INTAKES,
+        REPLIES,
         TEST,
     ];
 }
 
 /// A process (or a runner in a test) that may own slots.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct OwnerId(pub [u8; 16]);

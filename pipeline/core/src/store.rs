@@ -11,7 +11,7 @@
 //! - *Failure.* After any error nothing of the step is visible. [`StoreError::is_retryable`] says whether the same step may
 //!   succeed later.
 
-use crate::broker::Outgoing;
+use crate::broker::{BatchLimits, Delivery, Outgoing};
 use crate::keys::Sealed;
 use crate::slot::{OwnerId, Slot, Space};
 use async_trait::async_trait;
@@ -339,4 +339,31 @@ pub trait Store: Send + Sync + 'static {
 
     /// One line per slot that exists.
     async fn stats(&self) -> Result<Vec<SlotStats>, StoreError>;
+
+    /// Says that this owner is alive until `until`, and returns every owner whose time has not run out at `now`, this one
+    /// included, in ascending order. A time that lies before `now` takes the owner off the list. This is what the division
+    /// of slots among processes rests on; who owns a slot is decided by [`Store::claim`] alone.
+    async fn announce(&self, owner: OwnerId, now: Millis, until: Millis) -> Result<Vec<OwnerId>, StoreError>;
+}
+
+/// A store whose produced messages are relayed to a foreign broker: they can be read by partition and number.
+///
+/// Besides the groups of the topology such a store has, for every partition, the slots of [`RELAY`](crate::slot::RELAY)
+/// and [`INTAKE`](crate::slot::INTAKE), claimed and committed to like any other. The relay's position says up to which
+/// number the partition's messages are confirmed by the broker. A message is kept until every group of the topology has
+/// applied it, also when it is confirmed, so that a broker that was lost can be filled again.
+#[async_trait]
+pub trait Outbox: Store {
+    /// Messages of a partition with numbers above `after`, in number order, within the limits (one message larger than
+    /// the byte limit comes alone).
+    async fn outgoing(
+        &self,
+        channel: u16,
+        partition: u16,
+        after: u64,
+        limits: BatchLimits,
+    ) -> Result<Vec<Delivery>, StoreError>;
+
+    /// The last number of every partition that has messages: (channel, partition, number).
+    async fn lasts(&self) -> Result<Vec<(u16, u16, u64)>, StoreError>;
 }

@@ -46,6 +46,7 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use zegel_core::memory::Alive;
 use zegel_core::store::{Claim, DeadFilter, DeadLetter, Parked, ParkedHead, SlotStats, Timer};
 use zegel_core::{Broker, BrokerError, Outgoing, OwnerId, Read, Rows, Slot, Step, Store, StoreError, Subscription};
 
@@ -93,6 +94,8 @@ pub struct Embedded {
     stop: Arc<Stop>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     high_water: Option<u64>,
+    /// One process serves the file, so that its owners need not outlive it.
+    alive: Mutex<Alive>,
 }
 
 impl Embedded {
@@ -128,7 +131,15 @@ impl Embedded {
         };
         let writer = spawn(path, "embedded-writer", move || writer.run())?;
         let threads = Mutex::new(vec![checkpointer, writer]);
-        Ok(Arc::new(Embedded { shared, queue, readers, stop, threads, high_water: options.high_water }))
+        Ok(Arc::new(Embedded {
+            shared,
+            queue,
+            readers,
+            stop,
+            threads,
+            high_water: options.high_water,
+            alive: Mutex::default(),
+        }))
     }
 
     /// What the store counts.
@@ -317,6 +328,10 @@ impl Store for Embedded {
         let mut lines: Vec<SlotStats> = self.shared.partitions.iter().flat_map(lines_of).collect();
         lines.sort_by_key(|line| line.slot);
         self.readers.run(move |connection| queries::stats(connection, lines)).await
+    }
+
+    async fn announce(&self, owner: OwnerId, now: Millis, until: Millis) -> Result<Vec<OwnerId>, StoreError> {
+        Ok(self.alive.lock().unwrap_or_else(PoisonError::into_inner).announce(owner, now, until))
     }
 }
 

@@ -6,5 +6,6 @@
 
 pub mod broker;
 pub mod fixture;
+pub mod outbox;
 pub mod runner;
 pub mod store;

@@ -4,7 +4,9 @@
 
 use std::sync::{Arc, Mutex};
 use zegel_conformance::fixture::Fixture;
+use zegel_conformance::outbox::OutboxFixture;
 use zegel_conformance::runner::Backend;
+use zegel_core::Outbox;
 use zegel_core::memory::Memory;
 
 struct Place(Mutex<Option<Arc<Memory>>>);
@@ -27,6 +29,25 @@ impl Fixture for Place {
             memory.close();
         }
     }
+}
+
+impl OutboxFixture for Place {
+    fn outbox(&self, _: &Backend) -> Arc<dyn Outbox> {
+        self.0.lock().unwrap().clone().unwrap()
+    }
+}
+
+mod outbox {
+    macro_rules! over_memory {
+        ($name:ident) => {
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                zegel_conformance::outbox::$name::<super::Place>().await;
+            }
+        };
+    }
+
+    zegel_conformance::for_each_outbox_scenario!(over_memory);
 }
 
 mod broker {

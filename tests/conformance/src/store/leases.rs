@@ -101,3 +101,23 @@ pub async fn many_claim_one_slot_and_one_gets_it<F: Fixture>() {
     }
     assert_eq!(got, 1, "{got} owners got the same slot at the same time");
 }
+
+/// The division of slots rests on who is alive.
+pub async fn owners_are_alive_until_their_time_runs_out<F: Fixture>() {
+    let place = F::fresh();
+    let backend = place.open(None).await;
+    let store = &backend.store;
+    assert_eq!(
+        ok(store.announce(owner(2), Millis(0), Millis(1_000)).await),
+        [owner(2)],
+        "an owner does not see itself"
+    );
+    let both = ok(store.announce(owner(1), Millis(500), Millis(1_500)).await);
+    assert_eq!(both, [owner(1), owner(2)], "owners are not listed in ascending order");
+    let later = ok(store.announce(owner(1), Millis(1_001), Millis(2_001)).await);
+    assert_eq!(later, [owner(1)], "an owner is listed after its time ran out");
+    let back = ok(store.announce(owner(2), Millis(1_100), Millis(3_000)).await);
+    assert_eq!(back, [owner(1), owner(2)], "an owner that came back is not listed");
+    let left = ok(store.announce(owner(1), Millis(1_200), Millis(0)).await);
+    assert_eq!(left, [owner(2)], "an owner that left is listed");
+}

@@ -45,6 +45,7 @@ scenarios!(
     a_lease_is_not_taken_before_it_runs_out,
     a_slot_is_clean_only_when_its_owner_said_so,
     many_claim_one_slot_and_one_gets_it,
+    owners_are_alive_until_their_time_runs_out,
     numbers_have_no_gaps_under_concurrent_producers,
     produced_messages_are_delivered_after_their_commit_only,
     numbers_go_on_after_everything_was_passed_and_a_restart,
