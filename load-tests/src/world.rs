@@ -214,7 +214,13 @@ impl Store for Watched {
     async fn stats(&self) -> Result<Vec<SlotStats>, StoreError> {
         self.inner.stats().await
     }
-    async fn announce(&self, owner: OwnerId, now: Millis, until: Millis) -> Result<Vec<OwnerId>, StoreError> {
-        self.inner.announce(owner, now, until).await
+    async fn announce(
+        &self,
+        group: u16,
+        owner: OwnerId,
+        now: Millis,
+        until: Millis,
+    ) -> Result<Vec<OwnerId>, StoreError> {
+        self.inner.announce(group, owner, now, until).await
     }
 }

@@ -20,6 +20,7 @@ pub mod sealing;
 pub mod slot;
 pub mod store;
 pub mod testing;
+pub mod transport;
 pub mod worker;
 
 pub use broker::{Batch, BatchLimits, Broker, BrokerError, Delivery, Outgoing, Settlement, Subscription};

@@ -126,14 +126,14 @@ impl Log {
 
 /// Owners and until when they are alive, for stores that serve one process.
 #[derive(Debug, Default)]
-pub struct Alive(BTreeMap<OwnerId, Millis>);
+pub struct Alive(BTreeMap<(u16, OwnerId), Millis>);
 
 impl Alive {
     /// See [`Store::announce`].
-    pub fn announce(&mut self, owner: OwnerId, now: Millis, until: Millis) -> Vec<OwnerId> {
-        self.0.insert(owner, until);
-        self.0.retain(|_, until| *until >= now);
-        self.0.keys().copied().collect()
+    pub fn announce(&mut self, group: u16, owner: OwnerId, now: Millis, until: Millis) -> Vec<OwnerId> {
+        self.0.insert((group, owner), until);
+        self.0.retain(|(of, _), until| *of != group || *until >= now);
+        self.0.keys().filter(|(of, _)| *of == group).map(|(_, owner)| *owner).collect()
     }
 }
 
@@ -433,8 +433,14 @@ impl Store for Memory {
         Ok(slots.map(|slot| state.stats_of(slot)).collect())
     }
 
-    async fn announce(&self, owner: OwnerId, now: Millis, until: Millis) -> Result<Vec<OwnerId>, StoreError> {
-        Ok(self.open()?.alive.announce(owner, now, until))
+    async fn announce(
+        &self,
+        group: u16,
+        owner: OwnerId,
+        now: Millis,
+        until: Millis,
+    ) -> Result<Vec<OwnerId>, StoreError> {
+        Ok(self.open()?.alive.announce(group, owner, now, until))
     }
 }
 

@@ -340,10 +340,16 @@ pub trait Store: Send + Sync + 'static {
     /// One line per slot that exists.
     async fn stats(&self) -> Result<Vec<SlotStats>, StoreError>;
 
-    /// Says that this owner is alive until `until`, and returns every owner whose time has not run out at `now`, this one
-    /// included, in ascending order. A time that lies before `now` takes the owner off the list. This is what the division
-    /// of slots among processes rests on; who owns a slot is decided by [`Store::claim`] alone.
-    async fn announce(&self, owner: OwnerId, now: Millis, until: Millis) -> Result<Vec<OwnerId>, StoreError>;
+    /// Says that this owner serves this group until `until`, and returns every owner of the group whose time has not run
+    /// out at `now`, this one included, in ascending order. A time that lies before `now` takes the owner off the list.
+    /// This is what the division of slots among processes rests on; who owns a slot is decided by [`Store::claim`] alone.
+    async fn announce(
+        &self,
+        group: u16,
+        owner: OwnerId,
+        now: Millis,
+        until: Millis,
+    ) -> Result<Vec<OwnerId>, StoreError>;
 }
 
 /// A store whose produced messages are relayed to a foreign broker: they can be read by partition and number.

@@ -330,8 +330,14 @@ impl Store for Embedded {
         self.readers.run(move |connection| queries::stats(connection, lines)).await
     }
 
-    async fn announce(&self, owner: OwnerId, now: Millis, until: Millis) -> Result<Vec<OwnerId>, StoreError> {
-        Ok(self.alive.lock().unwrap_or_else(PoisonError::into_inner).announce(owner, now, until))
+    async fn announce(
+        &self,
+        group: u16,
+        owner: OwnerId,
+        now: Millis,
+        until: Millis,
+    ) -> Result<Vec<OwnerId>, StoreError> {
+        Ok(self.alive.lock().unwrap_or_else(PoisonError::into_inner).announce(group, owner, now, until))
     }
 }
 

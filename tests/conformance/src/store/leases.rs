@@ -106,18 +106,12 @@ pub async fn many_claim_one_slot_and_one_gets_it<F: Fixture>() {
 pub async fn owners_are_alive_until_their_time_runs_out<F: Fixture>() {
     let place = F::fresh();
     let backend = place.open(None).await;
-    let store = &backend.store;
-    assert_eq!(
-        ok(store.announce(owner(2), Millis(0), Millis(1_000)).await),
-        [owner(2)],
-        "an owner does not see itself"
-    );
-    let both = ok(store.announce(owner(1), Millis(500), Millis(1_500)).await);
-    assert_eq!(both, [owner(1), owner(2)], "owners are not listed in ascending order");
-    let later = ok(store.announce(owner(1), Millis(1_001), Millis(2_001)).await);
-    assert_eq!(later, [owner(1)], "an owner is listed after its time ran out");
-    let back = ok(store.announce(owner(2), Millis(1_100), Millis(3_000)).await);
-    assert_eq!(back, [owner(1), owner(2)], "an owner that came back is not listed");
-    let left = ok(store.announce(owner(1), Millis(1_200), Millis(0)).await);
-    assert_eq!(left, [owner(2)], "an owner that left is listed");
+    let alive =
+        async |group, n, now, until| ok(backend.store.announce(group, owner(n), Millis(now), Millis(until)).await);
+    assert_eq!(alive(1, 2, 0, 1_000).await, [owner(2)], "an owner does not see itself");
+    assert_eq!(alive(1, 1, 500, 1_500).await, [owner(1), owner(2)], "owners are not listed in ascending order");
+    assert_eq!(alive(2, 3, 500, 9_000).await, [owner(3)], "an owner of one group is listed in another");
+    assert_eq!(alive(1, 1, 1_001, 2_001).await, [owner(1)], "an owner is listed after its time ran out");
+    assert_eq!(alive(1, 2, 1_100, 3_000).await, [owner(1), owner(2)], "an owner that came back is not listed");
+    assert_eq!(alive(1, 1, 1_200, 0).await, [owner(2)], "an owner that left is listed");
 }
