@@ -10,6 +10,7 @@ pub mod broker;
 pub mod clock;
 pub mod keys;
 pub mod memory;
+pub mod memory_transport;
 pub mod metrics;
 pub mod names;
 pub mod objects;

@@ -6,10 +6,10 @@
 
 use crate::broker::{Batch, BatchLimits, Broker, BrokerError, Delivery, Outgoing, Settlement, Subscription};
 use crate::keys::Sealed;
-use crate::slot::{OwnerId, Slot, partition_of};
+use crate::slot::{OwnerId, RELAY, Slot, partition_of};
 use crate::store::{
-    Claim, DeadFilter, DeadLetter, Outbox, Parked, ParkedHead, Read, Rows, SlotStats, Step, Store, StoreError, Timer,
-    TimerChange,
+    Claim, DeadFilter, DeadLetter, Outbox, Parked, ParkedHead, Progress, Read, Rows, SlotStats, Step, Store,
+    StoreError, Timer, TimerChange,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -457,9 +457,16 @@ impl Outbox for Memory {
         Ok(state.logs.get(&(channel, partition)).map_or_else(Vec::new, |log| log.above(after, limits)))
     }
 
-    async fn lasts(&self) -> Result<Vec<(u16, u16, u64)>, StoreError> {
+    async fn progress(&self) -> Result<Vec<Progress>, StoreError> {
         let state = self.open()?;
-        Ok(state.logs.iter().map(|((channel, partition), log)| (*channel, *partition, log.last)).collect())
+        let progress = |((channel, partition), log): (&(u16, u16), &Log)| {
+            let (channel, partition, last) = (*channel, *partition, log.last);
+            let relayed = state.row(Slot { channel, group: RELAY, partition }).position;
+            let groups = topology::channels::by_code(channel).map_or(&[][..], |channel| channel.groups);
+            let applied = groups.iter().map(|group| state.row(Slot { channel, group: group.code, partition }).position);
+            Progress { channel, partition, last, relayed, applied: applied.min().unwrap_or(last) }
+        };
+        Ok(state.logs.iter().map(progress).collect())
     }
 }
 

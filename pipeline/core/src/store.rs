@@ -370,6 +370,21 @@ pub trait Outbox: Store {
         limits: BatchLimits,
     ) -> Result<Vec<Delivery>, StoreError>;
 
-    /// The last number of every partition that has messages: (channel, partition, number).
-    async fn lasts(&self) -> Result<Vec<(u16, u16, u64)>, StoreError>;
+    /// How far every partition that has messages is. Asked for many times a second: a query of small tables.
+    async fn progress(&self) -> Result<Vec<Progress>, StoreError>;
+}
+
+/// How far a partition is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Progress {
+    /// Channel code of the topology.
+    pub channel: u16,
+    /// 0-based partition.
+    pub partition: u16,
+    /// The partition's last number.
+    pub last: u64,
+    /// The position of its relay.
+    pub relayed: u64,
+    /// The lowest position among the topology's groups.
+    pub applied: u64,
 }

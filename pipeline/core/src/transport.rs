@@ -94,8 +94,8 @@ pub trait Transport: Send + Sync + 'static {
     async fn send(&self, lane: Lane, parcels: Vec<Parcel>) -> Vec<Result<(), BrokerError>>;
 
     /// Opens what this slot reads: the intake lane for the group [`INTAKE`], else the numbered lane. `after` is the last
-    /// number that the slot has applied (0 on an intake lane): everything settled may be left out, everything with a
-    /// higher number that was ever sent must come, whatever the broker believes was read.
+    /// number that the slot has applied (0 on an intake lane). What was not settled comes, in order. A broker that keeps
+    /// what was read gives everything with a higher number, whatever it believes was read.
     async fn receive(&self, slot: Slot, after: u64) -> Result<Box<dyn Arrivals>, BrokerError>;
 
     /// How many parcels wait for this slot: not settled, whether handed out or not. May lag by a second.

@@ -9,3 +9,4 @@ pub mod fixture;
 pub mod outbox;
 pub mod runner;
 pub mod store;
+pub mod transport;

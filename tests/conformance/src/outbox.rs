@@ -8,6 +8,7 @@ use crate::fixture::{
 use crate::runner::Backend;
 use std::sync::Arc;
 use zegel_core::slot::{INTAKE, RELAY, partition_of};
+use zegel_core::store::Progress;
 use zegel_core::{BatchLimits, Delivery, Outbox, Slot, Step, StoreError};
 
 /// A fixture whose stores are outboxes.
@@ -45,7 +46,13 @@ async fn outgoing(outbox: &Arc<dyn Outbox>, after: u64, limits: BatchLimits) -> 
     found.unwrap_or_else(|error| panic!("reading what goes out failed: {error}"))
 }
 
-/// Numbers, limits, and the last number of each partition.
+async fn progress(outbox: &Arc<dyn Outbox>) -> Vec<Progress> {
+    let mut found = outbox.progress().await.unwrap_or_else(|error| panic!("progress failed: {error}"));
+    found.sort_unstable();
+    found
+}
+
+/// Numbers, limits, and how far each partition is.
 pub async fn what_a_step_produced_can_be_read_by_number<F: OutboxFixture>() {
     let place = F::fresh();
     let backend = place.open(None).await;
@@ -59,13 +66,22 @@ pub async fn what_a_step_produced_can_be_read_by_number<F: OutboxFixture>() {
     assert_eq!(some, all[4..7], "a limit in messages or a starting number is not kept");
     let first = outgoing(&outbox, 0, BatchLimits { messages: 9, bytes: 1 }).await;
     assert_eq!(first, all[..1], "a message above the limit in bytes does not come alone");
-    let mut lasts = outbox.lasts().await.unwrap_or_else(|error| panic!("the last numbers failed: {error}"));
-    lasts.retain(|(_, _, last)| *last > 0);
-    lasts.sort_unstable();
+    let mut found = progress(&outbox).await;
+    found.retain(|one| one.last > 0);
     let spread = channel(SPREAD);
-    let mut expected = vec![(channel(SINGLE).code, 0, 10), (spread.code, partition_of(key(7), spread.partitions), 1)];
+    let at =
+        |name: &str, partition, last| Progress { channel: channel(name).code, partition, last, relayed: 0, applied: 0 };
+    let mut expected = vec![at(SINGLE, 0, 10), at(SPREAD, partition_of(key(7), spread.partitions), 1)];
     expected.sort_unstable();
-    assert_eq!(lasts, expected, "the last numbers of the partitions are others");
+    assert_eq!(found, expected, "the partitions' progress is another");
+    let relay = claim(&backend, Slot { group: RELAY, ..slot(SINGLE, 0) }, owner(1)).await;
+    let stage = claim(&backend, slot(SINGLE, 0), owner(1)).await;
+    for (held, position) in [(relay, 9), (stage, 4)] {
+        let step = Step { position: Some(position), ..Step::empty(held.slot, held.epoch) };
+        assert!(backend.store.commit(step).await.is_ok(), "a position was refused");
+    }
+    let moved = Progress { relayed: 9, applied: 4, ..at(SINGLE, 0, 10) };
+    assert!(progress(&outbox).await.contains(&moved), "progress does not follow the positions");
 }
 
 /// Leases, epochs and positions of the slots that no group of the topology has.
