@@ -13,6 +13,11 @@ pub fn submission_id(keys: &dyn Keys, sender: &MailboxAddress, publication_id: &
     MessageId(keys.blind("submission", format!("{sender}\n{publication_id}").as_bytes()).0)
 }
 
+/// The identity of a registry's event: the same (feed, event) has the same id, so a repeated one is recognised.
+pub fn event_id(keys: &dyn Keys, feed: &str, event: &str) -> MessageId {
+    MessageId(keys.blind("mutation", format!("{}\n{feed}{event}", feed.len()).as_bytes()).0)
+}
+
 /// The key of a submission: its id, which is an HMAC already.
 #[must_use]
 pub fn submission_key(submission: MessageId) -> Key {

@@ -15,7 +15,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use schemas::messages::{FeedAck, Inscription, Mutation};
-use schemas::{MessageId, Millis, Ssin};
+use schemas::{Millis, Ssin};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use zegel_core::names;
@@ -129,7 +129,7 @@ pub(crate) async fn feed_in(
     let channel = front.channel("mutations.registry")?;
     for batch in events.chunks(BATCH) {
         let sealed = batch.iter().map(|event| {
-            let id = names_of_event(&front, event);
+            let id = names::event_id(&*front.keys, &event.feed, &event.event);
             let key = names::ssin_key(&*front.keys, &event.ssin);
             let envelope = front.envelope(id, key, event, &headers)?;
             Ok(seal_message(&*front.keys, channel, &envelope)?)
@@ -176,11 +176,6 @@ pub(crate) async fn acknowledge(
         Reply::Now(reply) => Ok(axum::Json(stored::<FeedAcked>(&reply)?).into_response()),
         Reply::Later => Ok(pending()),
     }
-}
-
-/// The idempotency key of an event as its message's id.
-fn names_of_event(front: &Front, event: &Mutation) -> MessageId {
-    MessageId(front.keys.blind("mutation", format!("{}\n{}", event.feed, event.event).as_bytes()).0)
 }
 
 fn checked(line: &[u8], number: usize) -> Answer<Mutation> {

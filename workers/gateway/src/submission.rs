@@ -90,7 +90,7 @@ impl Front {
         }
         let mut reads: Vec<Read> = unseen.iter().map(|(_, owner)| queries::mailbox(*owner)).collect();
         if known.is_none() {
-            reads.push(queries::publication(sender, &fields.publication_id));
+            reads.push(queries::publication(sender, submission));
         }
         if reads.is_empty() {
             return Ok(known);

@@ -26,10 +26,16 @@ pub fn fingerprint(keys: &dyn Keys, submission: &Submission) -> Key {
     keys.blind("publication", &json)
 }
 
-/// Whether a PublicationId was used: [`row`] as [`crate::rows::PublicationRow`].
+/// Whether a PublicationId was used, asked by the id that [`zegel_core::names::submission_id`] makes of it, because
+/// senders may put anything into a PublicationId: [`row`] as [`crate::rows::PublicationRow`].
 #[must_use]
-pub fn publication(sender: Key, publication_id: &str) -> Read {
-    one(spaces::PUBLICATIONS, sender, Bytes::copy_from_slice(publication_id.as_bytes()))
+pub fn publication(sender: Key, submission: MessageId) -> Read {
+    one(spaces::PUBLICATIONS, sender, publication_sub(submission))
+}
+
+/// The sub of the row of a PublicationId.
+pub(crate) fn publication_sub(submission: MessageId) -> Bytes {
+    Bytes::copy_from_slice(&submission.0)
 }
 
 /// A box's capacity and counters: [`row`] as [`crate::rows::BoxRow`].

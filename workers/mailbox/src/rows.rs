@@ -2,7 +2,7 @@
 //!
 //! | space | owner | sub | row |
 //! | --- | --- | --- | --- |
-//! | `publications` | sender | PublicationId | [`PublicationRow`] |
+//! | `publications` | sender | submission id, an HMAC of the PublicationId (16 bytes) | [`PublicationRow`] |
 //! | `sent` | sender | accepted (i64, 8 bytes big-endian), submission (16 bytes) | [`SentRow`] |
 //! | `boxes` | box | empty | [`BoxRow`] |
 //! | `items` | box | shelf (1 byte), sequence (u64, 8 bytes big-endian) | [`ItemRow`], see its format |

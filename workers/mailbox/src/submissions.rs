@@ -86,16 +86,16 @@ impl Worker for Submissions {
         SUBMITTED
     }
 
-    fn reads(&self, message: &Message, _: &Context<'_>) -> Vec<Read> {
+    fn reads(&self, message: &Message, context: &Context<'_>) -> Vec<Read> {
         let submission = message.payload::<Submission>();
-        submission.map_or_else(|_| Vec::new(), |s| vec![queries::publication(message.key(), &s.publication_id)])
+        submission.map_or_else(|_| Vec::new(), |s| vec![queries::publication(message.key(), identity(&s, context))])
     }
 
     fn decide(&self, message: &Message, view: &View, context: &Context<'_>) -> Result<Decision, Interrupt> {
         let submission: Submission = message.payload()?;
         let mut out = Out { message, context, effects: Effects::default() };
         let fingerprint = queries::fingerprint(context.keys, &submission);
-        match publication(view, message, &submission)? {
+        match publication(view, message, &submission, context)? {
             Some(first) if first.fingerprint == fingerprint => {}
             Some(_) => out.error(&submission, reason("ZGL-PUB-REUSED", "publication id: stands for other content"))?,
             None => {
@@ -114,7 +114,7 @@ impl Worker for Submissions {
     fn give_up(&self, message: &Message, code: &str, view: &View, context: &Context<'_>) -> Result<Effects, Interrupt> {
         let submission: Submission = message.payload()?;
         let mut out = Out { message, context, effects: Effects::default() };
-        if publication(view, message, &submission)?.is_none() {
+        if publication(view, message, &submission, context)?.is_none() {
             let recipients = unique(&submission.recipients);
             out.remember(&submission, queries::fingerprint(context.keys, &submission))?;
             out.open(&submission, &recipients)?;
@@ -137,7 +137,8 @@ impl Out<'_> {
         let Submission { submission: id, publication_id, accepted, .. } = submission;
         let row = PublicationRow { v: V1, submission: *id, fingerprint, accepted: *accepted };
         let sender = self.message.key();
-        self.effects.put(spaces::PUBLICATIONS, sender, Bytes::copy_from_slice(publication_id.as_bytes()), &row)?;
+        let sub = queries::publication_sub(identity(submission, self.context));
+        self.effects.put(spaces::PUBLICATIONS, sender, sub, &row)?;
         let sent = SentRow {
             v: V1,
             submission: *id,
@@ -257,8 +258,18 @@ impl Out<'_> {
     }
 }
 
-fn publication(view: &View, message: &Message, submission: &Submission) -> Result<Option<PublicationRow>, Interrupt> {
-    view.get(spaces::PUBLICATIONS, message.key(), Bytes::copy_from_slice(submission.publication_id.as_bytes()))
+fn publication(
+    view: &View,
+    message: &Message,
+    submission: &Submission,
+    context: &Context<'_>,
+) -> Result<Option<PublicationRow>, Interrupt> {
+    view.get(spaces::PUBLICATIONS, message.key(), queries::publication_sub(identity(submission, context)))
+}
+
+/// What sender and PublicationId stand for, whatever the message says its submission is.
+fn identity(submission: &Submission, context: &Context<'_>) -> MessageId {
+    names::submission_id(context.keys, &submission.sender, &submission.publication_id)
 }
 
 /// The recipients without repetitions: each is owed one answer.

@@ -33,7 +33,7 @@ impl Worker for FanOut {
     fn reads(&self, message: &Message, context: &Context<'_>) -> Vec<Read> {
         let owner = message.key();
         if let Ok(mutation) = message.payload::<Mutation>() {
-            let event = Read::One { space: spaces::EVENTS, owner, sub: event_sub(&mutation) };
+            let event = Read::One { space: spaces::EVENTS, owner, sub: event_sub(&mutation, context) };
             let from = Bytes::new();
             let followers =
                 Read::Range { space: spaces::INSCRIPTIONS, owner, from, to: None, limit: PAGE, reverse: false };
@@ -84,7 +84,7 @@ fn tell(message: &Message, view: &View, context: &Context<'_>) -> Result<Decisio
     let mutation: Mutation = message.payload()?;
     let owner = message.key();
     let mut effects = Effects::default();
-    let event = event_sub(&mutation);
+    let event = event_sub(&mutation, context);
     if view.get::<EventRow>(spaces::EVENTS, owner, event.clone())?.is_some() {
         return Ok(Decision::Done(effects));
     }
@@ -109,8 +109,8 @@ fn tell(message: &Message, view: &View, context: &Context<'_>) -> Result<Decisio
     }
 }
 
-fn event_sub(mutation: &Mutation) -> Bytes {
-    [mutation.feed.as_bytes(), &[0], mutation.event.as_bytes()].concat().into()
+fn event_sub(mutation: &Mutation, context: &Context<'_>) -> Bytes {
+    Bytes::copy_from_slice(&names::event_id(context.keys, &mutation.feed, &mutation.event).0)
 }
 
 /// Whether the text is a day of the calendar, written `YYYY-MM-DD`.

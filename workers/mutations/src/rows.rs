@@ -3,7 +3,7 @@
 //! | space | owner | sub | row |
 //! | --- | --- | --- | --- |
 //! | `inscriptions` | SSIN | organisation's key (16 bytes) | [`InscriptionRow`] |
-//! | `events` | SSIN | feed, 0x00, event | [`EventRow`] |
+//! | `events` | SSIN | HMAC of feed and event (16 bytes), since a registry may put a number into them | [`EventRow`] |
 //! | `feeds` | organisation | empty | [`FeedRow`] |
 //! | `notifications` | organisation | sequence (u64, 8 bytes big-endian) | [`NotificationRow`] |
 //!

@@ -78,8 +78,22 @@ fn a_repeated_submission_changes_nothing() {
     let effects = submit(&mut bench, &moved);
     assert!(effects.produced.is_empty() && effects.changes.is_empty());
     let row: PublicationRow =
-        queries::row(&bench.read(&queries::publication(key(&bench, HOSPITAL), "PUB1"))).unwrap().unwrap();
+        queries::row(&bench.read(&queries::publication(key(&bench, HOSPITAL), sent.submission))).unwrap().unwrap();
     assert_eq!((row.submission, row.accepted), (sent.submission, sent.accepted));
+}
+
+#[test]
+fn nothing_that_a_sender_chose_stands_in_the_place_of_a_row() {
+    let mut bench = bench();
+    let mut sent = submission(&bench, &[REGISTRY]);
+    sent.publication_id = "85061511796".into();
+    sent.submission = names::submission_id(&bench.keys, &sent.sender, &sent.publication_id);
+    let effects = submit(&mut bench, &sent);
+    assert_eq!(effects.changes.len(), 2);
+    for change in &effects.changes {
+        assert!(!change.sub.windows(11).any(|part| part == b"85061511796"), "in clear in {}", change.space.name);
+    }
+    assert!(submit(&mut bench, &sent).changes.is_empty(), "the row is not found again");
 }
 
 #[test]

@@ -67,6 +67,16 @@ fn an_event_is_told_once_but_its_id_counts_per_feed() {
 }
 
 #[test]
+fn neither_feed_nor_event_stands_in_the_place_of_a_row() {
+    let (mut bench, person) = bench();
+    let event = Mutation { feed: SSIN.into(), ..mutation(SSIN) };
+    let effects = bench.deliver(person, &event);
+    assert_eq!(effects.changes.len(), 1);
+    let in_clear = |sub: &[u8]| sub.windows(SSIN.len()).any(|part| part == SSIN.as_bytes());
+    assert!(effects.changes.iter().all(|change| !in_clear(&change.sub)));
+}
+
+#[test]
 fn both_ends_of_a_period_belong_to_it() {
     let periods = [
         (TODAY, Some(TODAY), true),
