@@ -143,10 +143,13 @@ fn separate(index: usize, line: &mut Vec<u8>) {
 fn header(project: &CompiledProject, input: &mut dyn BufRead) -> Result<(Vec<String>, u8), TransformError> {
     let mut line = Vec::new();
     let mut room = ROW_MAX as u64;
+    let mut quotes = 0;
     loop {
+        let start = line.len();
         let count = (&mut *input).take(room).read_until(b'\n', &mut line)?;
         room -= count as u64;
-        let quotes = line.iter().filter(|byte| **byte == b'"').count();
+        // Only what is new is counted: an open quote may go on for a million short lines.
+        quotes += line[start..].iter().filter(|byte| **byte == b'"').count();
         if count == 0 || (line.ends_with(b"\n") && quotes % 2 == 0) {
             break;
         }

@@ -231,6 +231,15 @@ fn a_row_that_never_ends_is_refused_before_it_fills_the_memory() {
 }
 
 #[test]
+fn a_header_of_a_hundred_thousand_lines_costs_no_more_than_its_bytes() {
+    // An open quote, and lines of one byte: reading the whole header again at each of them took minutes.
+    let header = format!("\"{}", "\n".repeat(400_000));
+    let begun = std::time::Instant::now();
+    assert_eq!(refused(&lab(), header.as_bytes()).code, "ZGL-TTP-COLUMNS");
+    assert!(begun.elapsed() < std::time::Duration::from_secs(10), "{:?}", begun.elapsed());
+}
+
+#[test]
 fn nesting_without_end_is_a_bad_row() {
     let deep = format!("{{\"note\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000));
     assert_eq!(refused(&lab(), deep.as_bytes()).code, "ZGL-TTP-ROWS");
