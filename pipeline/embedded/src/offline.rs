@@ -11,7 +11,7 @@ use rusqlite::Connection;
 use schemas::Key;
 use std::path::Path;
 use zegel_core::store::{DeadFilter, DeadLetter, ParkedHead, SlotStats};
-use zegel_core::{Read, Rows, Sealed, Slot, Space, StoreError};
+use zegel_core::{Outgoing, Read, Rows, Sealed, Slot, Space, StoreError};
 
 /// A store that is only read.
 pub struct Offline {
@@ -59,6 +59,14 @@ impl Offline {
         limit: usize,
     ) -> Result<Vec<(Key, Bytes, Sealed)>, StoreError> {
         queries::scan(&self.connection, space, after, limit)
+    }
+
+    /// Gives every sealed message to `each`, with the table that holds it. For checks that look at everything.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn each_message(&self, each: impl FnMut(&'static str, Outgoing)) -> Result<(), StoreError> {
+        queries::each_message(&self.connection, each)
     }
 
     /// See [`zegel_core::Store::parked_heads`].

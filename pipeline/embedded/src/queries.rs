@@ -113,6 +113,29 @@ pub(crate) fn messages(
     all().map_err(|error| store_error(&error))
 }
 
+/// Every sealed message, table by table.
+pub(crate) fn each_message(connection: &Connection, mut each: impl FnMut(&'static str, Outgoing)) -> Result<()> {
+    // A message's channel is the upper bits of its place, see `layout`; a timer holds the message that it will send.
+    let tables = [
+        ("messages", "SELECT id >> 48, key, message, body FROM messages"),
+        ("parked", "SELECT slot >> 32, key, message, body FROM parked"),
+        ("timers", "SELECT channel, message_key, message, body FROM timers"),
+        ("dead", "SELECT channel, key, message, body FROM dead"),
+    ];
+    let mut all = || -> rusqlite::Result<()> {
+        for (table, sql) in tables {
+            let mut select = connection.prepare(sql)?;
+            let mut rows = select.query([])?;
+            while let Some(row) = rows.next()? {
+                let (channel, key, id) = (row.get(0)?, key(row, 1)?, MessageId(row.get(2)?));
+                each(table, Outgoing { channel, key, id, body: sealed(row, 3)? });
+            }
+        }
+        Ok(())
+    };
+    all().map_err(|error| store_error(&error))
+}
+
 /// Due timers, and when the next one after them is due.
 pub(crate) fn due_timers(
     connection: &Connection,

@@ -6,6 +6,7 @@
 
 mod bags;
 mod boxes;
+mod contents;
 mod feeds;
 mod rows;
 mod submissions;
@@ -18,6 +19,7 @@ use crate::folder::Folder;
 use crate::term::{Report, row, table};
 use serde_json::{Value, json};
 use zegel_core::store::DeadFilter;
+use zegel_objects::EncryptedObjects;
 
 /// Most findings that one check reports; the rest are counted.
 const FINDINGS_MAX: usize = 50;
@@ -98,7 +100,11 @@ pub fn folder(folder: &Folder) -> Result<Vec<Line>, Failed> {
     lines.extend(boxes::check(&rows)?);
     let (feeds, identifiers) = feeds::check(&rows)?;
     lines.extend(feeds);
-    lines.push(bags::check(&rows, folder)?);
+    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    let objects = EncryptedObjects::open_local(&folder.objects(), rows.keys(), runtime.handle().clone())
+        .map_err(rows::failure)?;
+    lines.extend(contents::check(&rows, &objects)?);
+    lines.push(bags::check(&rows, &objects, folder)?);
     lines.push(leaks(folder, &identifiers)?);
     Ok(lines)
 }

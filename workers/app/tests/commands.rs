@@ -214,6 +214,67 @@ fn mutations(platform: &Platform) {
     platform.ok(&["mutations", "ack", RECIPIENT, "2"]);
 }
 
+/// Runs `zegel check`; its exit status and what it found, as one text.
+fn check(data: &Path) -> (Option<i32>, String) {
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_zegel")).args(["check", "--json", "--data"]).arg(data).output().unwrap();
+    (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+#[test]
+fn content_and_bags_that_are_gone_or_changed_are_found_offline() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let platform = Platform::start(&data);
+    for address in [SENDER, RECIPIENT] {
+        platform.ok(&["mailbox", "open", address]);
+    }
+    let scan = folder.path().join("scan.bin");
+    fs::write(&scan, vec![7; 100_000]).unwrap();
+    platform.ok(&["send", "--sender", SENDER, "--to", RECIPIENT, "--wait", "60", scan.to_str().unwrap()]);
+    stamps(&platform, folder.path());
+    assert_eq!(platform.stop(), Some(0));
+    assert_eq!(check(&data).0, Some(0), "{}", check(&data).1);
+
+    let shelf = fs::read_dir(data.join("objects/objects")).unwrap().next().unwrap().unwrap().path();
+    let object = fs::read_dir(shelf).unwrap().next().unwrap().unwrap().path();
+    let whole = fs::read(&object).unwrap();
+    let mut changed = whole.clone();
+    changed[50_000] ^= 1;
+    for damaged in [Some(&changed[..]), Some(&whole[..50_000]), None] {
+        match damaged {
+            Some(bytes) => fs::write(&object, bytes).unwrap(),
+            None => fs::remove_file(&object).unwrap(),
+        }
+        let (status, found) = check(&data);
+        assert!(status == Some(1) && found.contains("document 0 of item"), "{found}");
+    }
+    fs::write(&object, whole).unwrap();
+    assert_eq!(check(&data).0, Some(0));
+
+    delete_first_bag(&data);
+    let (status, found) = check(&data);
+    assert!(status == Some(1) && found.contains("bag 1 of hospital"), "{found}");
+}
+
+/// Takes the first bag's row out of the archive.
+fn delete_first_bag(data: &Path) {
+    use zegel_core::{Slot, Step, Store, Write, names, slot::spaces};
+    let keys = zegel_crypto::Keyring::load(&data.join("keys.toml")).unwrap();
+    let owner = names::address_key(&keys, &SENDER.parse().unwrap());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let store = zegel_embedded::Embedded::open(data.join("zegel.db"), zegel_embedded::Options::default()).unwrap();
+        let slot = Slot { channel: 9, group: 9, partition: 0 };
+        let claim = store.claim(slot, zegel_core::OwnerId([9; 16]), schemas::Millis(0), 1).await.unwrap().unwrap();
+        let mut step = Step::empty(slot, claim.epoch);
+        let sub = zegel_timestamp::rows::bag_sub(1);
+        step.writes.push(Write { space: spaces::ARCHIVE, owner, sub, value: None });
+        store.commit(step).await.unwrap();
+        store.close().await;
+    });
+}
+
 #[test]
 fn roles_are_refused_on_the_embedded_store_with_that_reason() {
     let folder = tempfile::tempdir().unwrap();

@@ -16,7 +16,7 @@ use zegel_core::slot::spaces;
 use zegel_crypto::tsa::TrustAnchor;
 use zegel_objects::EncryptedObjects;
 use zegel_timestamp::audit::{self, Evidence, Link};
-use zegel_timestamp::rows::{ArchivedBag, Bucket, OpenBag};
+use zegel_timestamp::rows::{ArchivedBag, Bucket, Head, OpenBag, head_sub};
 
 /// References of a bag's bucket: what a number is made of (see the rows of the time-stamp stage).
 const BUCKET: u64 = 16;
@@ -25,14 +25,11 @@ const BUCKET: u64 = 16;
 ///
 /// # Errors
 /// When the database, an object or the authority's certificate cannot be read.
-pub fn check(rows: &Rows, folder: &Folder) -> Result<Line, Failed> {
+pub fn check(rows: &Rows, objects: &EncryptedObjects, folder: &Folder) -> Result<Line, Failed> {
     let mut line = Line::new("I6", "bags are chained, stamped, and hold each accepted reference once");
     let path = folder.tsa().join("ca.pem");
     let pem = std::fs::read_to_string(&path).map_err(at(&path))?;
     let anchor = TrustAnchor::from_pem(&pem).map_err(failure)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
-    let objects =
-        EncryptedObjects::open_local(&folder.objects(), rows.keys(), runtime.handle().clone()).map_err(failure)?;
     let mut open_bags: Vec<(Key, OpenBag)> = Vec::new();
     rows.every(spaces::BAGS, |owner, _, value| {
         match value.and_then(|bytes| decode::<OpenBag>(&bytes).ok()) {
@@ -41,8 +38,13 @@ pub fn check(rows: &Rows, folder: &Folder) -> Result<Line, Failed> {
         }
         Ok(())
     })?;
+    let idle = nothing_waits_to_be_sealed(rows)?;
     for (owner, open) in open_bags {
-        hospital(rows, &objects, &anchor, owner, &open, &mut line)?;
+        hospital(rows, objects, &anchor, owner, &open, &mut line)?;
+        let sealed = head(rows, owner)?;
+        if idle && sealed + 1 != open.sequence {
+            line.fault(format!("hospital {owner} has bags after bag {sealed} that nobody will seal"));
+        }
     }
     Ok(line)
 }
@@ -57,15 +59,22 @@ fn hospital(
 ) -> Result<(), Failed> {
     let mut link: Option<Link> = None;
     let mut places: HashMap<u64, u64> = HashMap::new();
+    let sealed = head(rows, owner)?;
     for sequence in 1..open.sequence {
         let Some(bag) = archived(rows, owner, b'b', sequence)?.and_then(|row| decode::<ArchivedBag>(&row).ok()) else {
-            // Closed and not sealed yet: its message is on its way, and later ones are behind it.
-            break;
+            if sequence > sealed {
+                // Closed and not sealed yet: its message is on its way, and later ones are behind it.
+                break;
+            }
+            line.fault(format!("bag {sequence} of hospital {owner} was sealed and is not in the archive"));
+            link = None;
+            continue;
         };
         line.looked_at += 1;
         let tsr = archived(rows, owner, b't', sequence)?.unwrap_or_default();
         let xml: Box<dyn Read> = match &bag.xml {
-            Content::Object(object) => objects.open(object).map_err(failure)?,
+            // One that cannot be opened is read as empty, which is no bag.
+            Content::Object(object) => objects.open(object).unwrap_or_else(|_| Box::new(std::io::empty())),
             Content::Stored(id) => {
                 Box::new(Cursor::new(rows.one(spaces::PAYLOADS, Key(id.0), Bytes::new())?.unwrap_or_default()))
             }
@@ -85,8 +94,23 @@ fn hospital(
         }
         link = report.link;
     }
-    let sealed = link.map_or(0, |link| link.header.sequence);
+    if link.as_ref().map_or(0, |link| link.header.sequence) != sealed {
+        line.fault(format!("the chain of hospital {owner} does not end at bag {sealed}, as its head says"));
+    }
     references(rows, owner, sealed, &mut places, line)
+}
+
+/// The last bag that was sealed, as the chain's head says; 0 before the first.
+fn head(rows: &Rows, owner: Key) -> Result<u64, Failed> {
+    let head: Option<Head> = rows.json(spaces::ARCHIVE, owner, head_sub())?;
+    Ok(head.map_or(0, |head| head.sequence))
+}
+
+/// Whether no closed bag is on its way to the authority.
+fn nothing_waits_to_be_sealed(rows: &Rows) -> Result<bool, Failed> {
+    let channel = topology::channels::by_name("timestamp.sealed").map(|channel| channel.code);
+    let mut slots = rows.offline().stats().map_err(failure)?.into_iter();
+    Ok(slots.all(|line| Some(line.slot.channel) != channel || (line.position == line.last && line.parked == 0)))
 }
 
 /// Every reference that was taken for a sealed bag is in it, and nothing else is.
