@@ -125,6 +125,7 @@ const CODES: &[Code] = &[
     refused("ZGL-ROW-LENGTH", 422, "value or row is too long", "shorten it"),
     refused("ZGL-ROW-PREFIX", 422, "value does not begin with its prefix", "write the prefix that the project names before the identifier"),
     refused("ZGL-ROW-FIELDS", 422, "row has another number of fields than the header", "check quotes and separators"),
+    refused("ZGL-ROW-QUOTE", 422, "quote is not closed before the batch ends", "close it, or write two quotes for one; see that the batch is complete"),
     refused("ZGL-ROW-UTF8", 422, "row is not UTF-8", "save the batch as UTF-8"),
     refused("ZGL-ROW-JSON", 422, "row is not a JSON object", "write one JSON object a line"),
     failed("ZGL-TTP-SCRATCH", 507, "scratch folder of the TTP could not be used", "make room on the disk; the batch is tried again"),

@@ -1,5 +1,8 @@
 //! CSV batches. The delimiter is comma or semicolon: the one with which the header has more of the project's columns; a
 //! tie goes to the comma.
+//!
+//! A quote that is never closed would make the rest of the batch one value, identifiers and all, perhaps of a column that is
+//! kept. So the reader is given [`END`] after the last byte: a row of its own, unless an open quote swallowed it.
 
 use crate::compiled::CompiledProject;
 use crate::project::{ActionName, Unlisted};
@@ -14,13 +17,19 @@ use std::io::{self, BufRead, Read};
 
 /// What the reader takes at a time; it may have taken so much more than the row it is at.
 const READ_AHEAD: usize = 64 << 10;
+/// What the reader gets after the batch's last byte: the end of a line, and a row that can only come from here.
+const END: &[u8] = b"\n.";
 /// Most columns that a refusal names.
 const NAMED_MAX: usize = 20;
 
-/// Ends a row that never ends before it fills the memory.
+/// Ends a row that never ends before it fills the memory, and marks the end of the batch with [`END`].
 struct Bounded<'a> {
     input: &'a mut dyn BufRead,
     taken: Cell<usize>,
+    /// Bytes of the batch so far; END is not counted.
+    length: u64,
+    /// What is still to be given of END.
+    end: &'static [u8],
 }
 
 /// What a field becomes in the output: which input column, whether quotes may be needed.
@@ -37,7 +46,11 @@ impl Read for Bounded<'_> {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
         let count = self.input.read(buffer)?;
+        if count == 0 {
+            return self.end.read(buffer);
+        }
         self.taken.set(self.taken.get() + count);
+        self.length += count as u64;
         Ok(count)
     }
 }
@@ -57,7 +70,7 @@ pub(crate) fn run(run: &mut Run<'_>, input: &mut dyn BufRead) -> Result<(), Tran
     line.push(b'\n');
     run.outlet.header(&line)?;
 
-    let bounded = Bounded { input, taken: Cell::new(0) };
+    let bounded = Bounded { input, taken: Cell::new(0), length: 0, end: END };
     let mut reader = reader(delimiter).buffer_capacity(READ_AHEAD).from_reader(bounded);
     let mut record = StringRecord::new();
     while next(&mut reader, &mut record, &mut run.report)? {
@@ -79,7 +92,7 @@ fn reader(delimiter: u8) -> ReaderBuilder {
     builder
 }
 
-/// Reads the next record and counts it; false at the end.
+/// Reads the next record and counts it; false at the end. A record that holds [`END`] or a part of it and more is bad.
 fn next(
     reader: &mut Reader<Bounded<'_>>,
     record: &mut StringRecord,
@@ -87,12 +100,20 @@ fn next(
 ) -> Result<bool, TransformError> {
     let read = reader.read_record(record);
     reader.get_ref().taken.set(0);
-    if matches!(read, Ok(false)) {
+    // One byte beyond the batch is the end of its last line.
+    let holds_end = reader.position().byte() > reader.get_ref().length + 1;
+    let is_end = holds_end && record.len() == 1 && record[0].as_bytes() == &END[1..];
+    if is_end || matches!(read, Ok(false)) {
         return Ok(false);
     }
     report.rows_in += 1;
     match read.map_err(csv::Error::into_kind) {
-        Ok(_) => Ok(true),
+        Ok(_) => {
+            if holds_end {
+                report.bad("", "ZGL-ROW-QUOTE");
+            }
+            Ok(true)
+        }
         Err(ErrorKind::Utf8 { .. }) => {
             report.bad("", "ZGL-ROW-UTF8");
             Ok(true)

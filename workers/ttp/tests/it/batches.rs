@@ -201,6 +201,29 @@ fn bytes_that_are_not_utf_8_are_bad_rows_or_a_bad_format() {
 }
 
 #[test]
+fn a_quote_that_is_never_closed_takes_no_identifier_of_a_later_row_along() {
+    let head = "niss,born,name,note\n85061511796,,A,good\n";
+    for rest in ["85061511796,,B,\"x\n85061511697,,C,y\n", "85061511796,,B,\"x\r\n85061511697,,C,y", ",,,\""] {
+        let batch = format!("{head}{rest}");
+        assert_eq!(rows(&refused(&lab(), batch.as_bytes())), [(2, "", "ZGL-ROW-QUOTE")], "{rest}");
+        let (summary, out) = run(&with("bad_rows = \"refuse-row\""), batch.as_bytes()).unwrap();
+        assert_eq!((summary.rows_in, summary.rows_out, out.contains("85061511697")), (2, 1, false), "{rest}");
+    }
+}
+
+#[test]
+fn however_a_batch_ends_its_last_row_is_one_row() {
+    let project = project("[[fields]]\npath = \"a\"\naction = \"keep\"");
+    for (end, last) in
+        [(".", "."), ("x\n", "x"), ("x\r\n", "x"), ("x\n\n\n", "x"), ("\"x\n\"", "\"x\n\""), (".\n", ".")]
+    {
+        let (summary, out) = run(&project, format!("a\n1\n{end}").as_bytes()).unwrap();
+        assert_eq!(summary.rows_in, 2, "{end:?}");
+        assert!(out.contains(&format!("\n{last}\n")), "{end:?}: {out:?}");
+    }
+}
+
+#[test]
 fn empty_batches_are_refused() {
     for batch in ["", "  \n\n", "\u{feff}", "niss,born,name,note\n"] {
         assert_eq!(refused(&lab(), batch.as_bytes()).code, "ZGL-TTP-EMPTY", "{batch:?}");
