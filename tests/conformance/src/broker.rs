@@ -188,6 +188,10 @@ pub async fn a_channel_above_its_mark_refuses_the_edge_and_opens_again<F: Fixtur
     assert!(refused[1].is_ok(), "a full channel closes another one");
     let mut stream = subscribe(&backend, slot(SINGLE, 0), 0).await;
     take(&mut *stream, 50).await;
+    // The consumer has moved on when its position says so.
+    let held = claim(&backend, slot(SINGLE, 0), owner(1)).await;
+    let step = Step { position: Some(50), ..Step::empty(held.slot, held.epoch) };
+    assert!(backend.store.commit(step).await.is_ok(), "a position was refused");
     publish(&backend, vec![message(SINGLE, 52)]).await;
     let got = take(&mut *stream, 1).await;
     assert_eq!((got[0].number, got[0].id), (51, id(52)), "a refused message used up a number or was stored");

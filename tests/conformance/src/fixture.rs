@@ -28,8 +28,8 @@ pub trait Fixture: Send + Sync + Sized + 'static {
     }
 }
 
-/// The channel with one partition, for what is said of a single partition.
-pub const SINGLE: &str = "alerts.raised";
+/// The channel of which [`message`] uses the first partition only, for what is said of a single partition.
+pub const SINGLE: &str = "mailbox.deliver";
 /// A channel with several partitions.
 pub const SPREAD: &str = "mailbox.submitted";
 /// More than any scenario stores.
@@ -88,10 +88,12 @@ pub fn sealed(text: &str) -> Sealed {
     Sealed::from_stored(Bytes::copy_from_slice(text.as_bytes()))
 }
 
-/// A message with the key and id of `n`.
+/// A message with the key and id of `n`; on [`SINGLE`] with a key of the first partition.
 #[must_use]
 pub fn message(name: &str, n: u64) -> Outgoing {
-    Outgoing { channel: channel(name).code, key: key(n), id: id(n), body: sealed(&format!("body {n}")) }
+    let channel = channel(name);
+    let spread = if name == SINGLE { u64::from(channel.partitions) } else { 1 };
+    Outgoing { channel: channel.code, key: key(n * spread), id: id(n), body: sealed(&format!("body {n}")) }
 }
 
 /// A message with the id of `n` and so many bytes.

@@ -33,6 +33,8 @@ pub struct GatewayConfig {
     pub body_timeout: Duration,
     /// How long an answer of a worker is waited for.
     pub reply_timeout: Duration,
+    /// Whether other processes serve the stages too, so that a reply may lie in the store.
+    pub shared: bool,
     /// How long open connections may go on after the shutdown began.
     pub drain_timeout: Duration,
     /// Certificate of the time-stamp authority's CA, PEM.
@@ -54,6 +56,7 @@ impl GatewayConfig {
             header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(30),
             reply_timeout: Duration::from_secs(10),
+            shared: false,
             drain_timeout: Duration::from_secs(10),
             ca_pem: Vec::new(),
         }

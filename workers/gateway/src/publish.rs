@@ -7,7 +7,9 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use schemas::envelope::Envelope;
 use schemas::{Key, MessageId, Payload, TraceParent};
+use tokio::sync::oneshot;
 use topology::Channel;
+use zegel_core::replies::Elsewhere;
 use zegel_core::rows::RowError;
 use zegel_core::sealing::{open_value, seal_message};
 use zegel_core::{Outgoing, Read, Space};
@@ -73,7 +75,7 @@ impl Front {
     }
 
     /// Publishes a command and waits for its worker's reply.
-    pub(crate) async fn ask(&self, channel: &Channel, envelope: &Envelope) -> Answer<Reply> {
+    pub(crate) async fn ask(&self, channel: &'static Channel, envelope: &Envelope) -> Answer<Reply> {
         let id = envelope.id;
         let Some(waiter) = self.replies.expect(id) else {
             return Err(Problem::new("ZGL-HTTP-BUSY", "too many commands wait for their answers"));
@@ -82,11 +84,34 @@ impl Front {
             self.replies.forget(id);
             return Err(problem);
         }
-        match tokio::time::timeout(self.config.reply_timeout, waiter).await {
-            Ok(Ok(reply)) => Ok(Reply::Now(reply)),
+        match tokio::time::timeout(self.config.reply_timeout, self.reply(channel, envelope.partitionkey, id, waiter))
+            .await
+        {
+            Ok(Some(reply)) => Ok(Reply::Now(reply)),
             _ => {
                 self.replies.forget(id);
                 Ok(Reply::Later)
+            }
+        }
+    }
+
+    /// The reply, given in this process or, where stages are shared, left in the store by another.
+    async fn reply(
+        &self,
+        channel: &'static Channel,
+        key: Key,
+        id: MessageId,
+        waiter: oneshot::Receiver<Bytes>,
+    ) -> Option<Bytes> {
+        if !self.config.shared {
+            return waiter.await.ok();
+        }
+        let elsewhere = Elsewhere { store: &*self.store, keys: &*self.keys, channel, key };
+        tokio::select! {
+            Ok(reply) = waiter => Some(reply),
+            reply = elsewhere.wait(id) => {
+                self.replies.forget(id);
+                Some(reply)
             }
         }
     }

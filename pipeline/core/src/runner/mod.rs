@@ -11,6 +11,7 @@
 //! message, each attempt recorded before it begins, so a message that kills the process is found and given up.
 
 mod breaker;
+mod division;
 mod engine;
 mod jobs;
 mod parking;
@@ -18,12 +19,14 @@ mod slot_loop;
 mod turn;
 
 pub use breaker::Breakers;
+pub use division::Division;
 
 use crate::broker::{BatchLimits, Broker};
 use crate::clock::Clock;
 use crate::keys::Keys;
 use crate::metrics::Metrics;
 use crate::objects::Objects;
+use crate::relayed::{Duties, Relayed};
 use crate::replies::Replies;
 use crate::slot::{OwnerId, Slot};
 use crate::store::Store;
@@ -56,6 +59,9 @@ pub struct Ports {
 pub struct RunnerConfig {
     /// Who owns the slots that this runner claims.
     pub owner: OwnerId,
+    /// Whether other processes serve the same stages, so that slots are divided among them and replies are left in the
+    /// store for edges elsewhere.
+    pub shared: bool,
     /// A lease runs out so long after its last renewal; renewed three times in that time.
     pub lease_ms: i64,
     /// One batch: enough messages that a commit's fsync is shared, few enough that a batch takes milliseconds.
@@ -78,6 +84,7 @@ impl Default for RunnerConfig {
     fn default() -> RunnerConfig {
         RunnerConfig {
             owner: OwnerId([0; 16]),
+            shared: false,
             lease_ms: 10_000,
             batch: BatchLimits { messages: 256, bytes: 4 << 20 },
             parked_max: 100_000,
@@ -107,18 +114,40 @@ pub(crate) struct Shared {
     pub jobs: Arc<Semaphore>,
     /// One breaker per downstream.
     pub breakers: Breakers,
+    /// Which slots are this process's share.
+    pub division: Arc<Division>,
 }
 
 impl Runner {
-    /// A runner that works on nothing yet.
+    /// A runner that works on nothing yet. Where it is shared, it announces itself at once, so it must be made on a runtime.
     #[must_use]
     pub fn new(ports: Ports, config: RunnerConfig) -> Runner {
         let shared = Arc::new(Shared {
             suspects: Mutex::new(()),
             jobs: Arc::new(Semaphore::new(config.jobs.max(1))),
             breakers: Breakers::default(),
+            division: Arc::new(Division::new(config.owner, config.shared, config.lease_ms)),
         });
-        Runner { ports, config, stop: watch::Sender::new(false), shared, tasks: Vec::new() }
+        let mut runner = Runner { ports, config, stop: watch::Sender::new(false), shared, tasks: Vec::new() };
+        if runner.config.shared {
+            let (store, clock) = (runner.ports.store.clone(), runner.ports.clock.clone());
+            let keep = runner.shared.division.clone().keep(store, clock, runner.stop.subscribe());
+            runner.tasks.push(tokio::spawn(keep));
+        }
+        runner
+    }
+
+    /// Starts the relays and intakes of a relayed broker.
+    pub fn start_relays(&mut self, relayed: &Relayed) {
+        let duties = Duties {
+            owner: self.config.owner,
+            lease_ms: self.config.lease_ms,
+            keys: self.ports.keys.clone(),
+            clock: self.ports.clock.clone(),
+            division: self.shared.division.clone(),
+            stop: self.stop.subscribe(),
+        };
+        self.tasks.extend(relayed.start(&duties));
     }
 
     /// Starts a worker on every slot of its channel and group.
@@ -130,6 +159,7 @@ impl Runner {
     /// Starts a worker on some slots.
     pub fn start_on(&mut self, worker: Arc<dyn Worker>, slots: Vec<Slot>) {
         let permits = Arc::new(Semaphore::new(self.config.stage_concurrency.max(1)));
+        self.shared.division.serve(worker.group().code);
         for slot in slots {
             let slot_loop = slot_loop::SlotLoop::new(
                 slot,
@@ -162,10 +192,12 @@ impl Runner {
         tokio::time::timeout(deadline, all).await.is_ok_and(|ends| ends.iter().all(|(ended, _)| *ended))
     }
 
-    /// Ends every task at once, as a crash would: nothing is released. For tests of hand-over.
-    pub fn kill(self) {
+    /// Ends every task at its next await, as a crash would: nothing is released. When the future ends, nothing of
+    /// this runner goes on. For tests of hand-over.
+    pub fn kill(self) -> impl Future<Output = ()> {
         for task in &self.tasks {
             task.abort();
         }
+        async move { drop(futures_util::future::join_all(self.tasks).await) }
     }
 }

@@ -6,6 +6,7 @@ use super::parking::Parking;
 use super::turn::{After, Loss, compute, new_item, parked_item, split};
 use super::{Ports, RunnerConfig, Shared};
 use crate::broker::{Batch, BrokerError, Delivery, Settlement, Subscription};
+use crate::replies;
 use crate::sealing::job_context;
 use crate::slot::Slot;
 use crate::store::{Claim, Parked, ParkedHead, Step, StoreError};
@@ -78,15 +79,17 @@ impl SlotLoop {
     /// Owns the slot whenever it can, until told to stop.
     pub async fn run(mut self) {
         while !*self.stop.borrow() {
-            let now = self.ports.clock.now();
-            match self.ports.store.claim(self.slot, self.config.owner, now, self.config.lease_ms).await {
-                Ok(Some(claim)) => {
-                    fail::fail_point!("runner::after-claim");
-                    self.own(claim).await;
+            if self.shared.division.is_mine(self.slot) {
+                let now = self.ports.clock.now();
+                match self.ports.store.claim(self.slot, self.config.owner, now, self.config.lease_ms).await {
+                    Ok(Some(claim)) => {
+                        fail::fail_point!("runner::after-claim");
+                        self.own(claim).await;
+                    }
+                    Ok(None) => {}
+                    Err(StoreError::Closed) => return,
+                    Err(error) => tracing::warn!(slot = %self.slot, %error, "slot cannot be claimed"),
                 }
-                Ok(None) => {}
-                Err(StoreError::Closed) => return,
-                Err(error) => tracing::warn!(slot = %self.slot, %error, "slot cannot be claimed"),
             }
             let mut stop = self.stop.clone();
             tokio::select! {
@@ -160,10 +163,14 @@ impl SlotLoop {
         Ok(())
     }
 
-    /// Works until told to stop (then everything taken is committed) or until the slot is lost.
+    /// Works until told to stop or until the slot is another process's share (then everything taken is committed), or
+    /// until the slot is lost.
     async fn work(&mut self, owned: &mut Owned) -> Result<(), Loss> {
         loop {
             self.housekeeping(owned).await?;
+            if !self.shared.division.is_mine(self.slot) {
+                return self.finish_jobs(owned).await;
+            }
             match self.next_event(owned).await {
                 Event::Stop => return self.finish_jobs(owned).await,
                 Event::Tick => {}
@@ -373,7 +380,11 @@ impl SlotLoop {
         let count = items.len();
         let blocked: HashSet<Key> =
             items.iter().filter(|item| !item.parked && owned.parking.holds(item.key)).map(|item| item.key).collect();
-        let plan = self.decide(&owned.engine, items, blocked, now).await?;
+        let mut plan = self.decide(&owned.engine, items, blocked, now).await?;
+        if self.config.shared {
+            let kept = replies::kept(&*self.ports.keys, self.slot, &plan.replies);
+            plan.step.writes.extend(kept);
+        }
         let position = plan.step.position;
         let (step, after) = split(plan);
         fail::fail_point!("runner::before-commit");

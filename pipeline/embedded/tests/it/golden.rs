@@ -8,13 +8,16 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use zegel_conformance::fixture::{
-    ALL, Fixture as _, SINGLE, SPREAD, claim, id, key, message, owner, publish, sealed, slot, subscribe, take,
+    ALL, Fixture as _, SPREAD, claim, id, key, message, owner, publish, sealed, slot, subscribe, take,
 };
 use zegel_conformance::runner::Backend;
 use zegel_core::slot::spaces::TEST;
 use zegel_core::store::{DeadFilter, DeadLetter, Parked, ParkedJob, TimerChange};
 use zegel_core::{Read, Step, Store as _, Write};
 use zegel_embedded::{Embedded, Options};
+
+/// What the golden file was written with.
+const SINGLE: &str = "alerts.raised";
 
 fn golden() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("golden/v1.sql")

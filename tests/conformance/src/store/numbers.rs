@@ -35,10 +35,11 @@ pub async fn numbers_have_no_gaps_under_concurrent_producers<F: Fixture>() {
 }
 
 async fn produce(backend: Backend, producer: u64) {
-    let names = [SPREAD, "mailbox.deliver"];
+    let names = [SPREAD, "ttp.inbound"];
     let own = slot(names[usize::from(producer >= 8)], u16::try_from(producer % 8).unwrap_or(0));
     let claim = claim(&backend, own, owner(1)).await;
-    let to_single = |n: u64| Outgoing { key: crate::fixture::key(producer), ..message(SINGLE, producer * 10_000 + n) };
+    let to_single =
+        |n: u64| Outgoing { key: crate::fixture::key(producer * 8), ..message(SINGLE, producer * 10_000 + n) };
     for step in 0..STEPS {
         let produced: Vec<Outgoing> = (0..PER_STEP).map(|n| to_single(step * PER_STEP + n)).collect();
         if step % 3 == 0 {

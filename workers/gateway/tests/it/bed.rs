@@ -207,7 +207,7 @@ impl Bed {
 impl Drop for Bed {
     fn drop(&mut self) {
         if let Some(runner) = self.runner.take() {
-            runner.kill();
+            drop(runner.kill());
         }
     }
 }
