@@ -66,7 +66,7 @@ pub struct Options {
     pub high_water: Option<u64>,
     /// The largest the file may become, in bytes; none leaves it to the disk.
     pub max_bytes: Option<u64>,
-    /// Called when an fsync failed. It is not expected to return; if it does, the store refuses everything.
+    /// Called when an fsync failed, or a thread of the store panicked. It is not expected to return; if it does, the store refuses everything.
     pub on_fatal: Arc<dyn Fn(String) + Send + Sync>,
 }
 
@@ -79,7 +79,7 @@ impl Default for Options {
             high_water: None,
             max_bytes: None,
             on_fatal: Arc::new(|what| {
-                tracing::error!(what, "the disk failed an fsync: nothing can be promised any more, ending the process");
+                tracing::error!(what, "the store failed: nothing can be promised any more, ending the process");
                 std::process::abort();
             }),
         }
@@ -120,6 +120,7 @@ impl Embedded {
         let readers = Arc::new(Readers::open(path)?);
         let stop = Arc::new(Stop::default());
         let checkpointer = checkpointer(path, &shared, &stop, &options)?;
+        let alarm = Alarm(Arc::clone(&options.on_fatal));
         let writer = Writer {
             connection,
             shared: Arc::clone(&shared),
@@ -129,7 +130,7 @@ impl Embedded {
             wal_limit: options.wal_bytes,
             lock,
         };
-        let writer = spawn(path, "embedded-writer", move || writer.run())?;
+        let writer = spawn(path, "embedded-writer", alarm, move || writer.run())?;
         let threads = Mutex::new(vec![checkpointer, writer]);
         Ok(Arc::new(Embedded {
             shared,
@@ -199,8 +200,28 @@ fn join(threads: Vec<JoinHandle<()>>) {
     }
 }
 
-fn spawn(path: &Path, name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, OpenError> {
-    std::thread::Builder::new().name(name.to_owned()).spawn(work).map_err(|error| OpenError::io(path, &error))
+/// Raised when its thread panics: without the thread nothing is durable any more, however well the process looks.
+struct Alarm(Arc<dyn Fn(String) + Send + Sync>);
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            (self.0)("a thread panicked".to_owned());
+        }
+    }
+}
+
+fn spawn(
+    path: &Path,
+    name: &str,
+    alarm: Alarm,
+    work: impl FnOnce() + Send + 'static,
+) -> Result<JoinHandle<()>, OpenError> {
+    let watched = move || {
+        let _raised_by_a_panic = alarm;
+        work();
+    };
+    std::thread::Builder::new().name(name.to_owned()).spawn(watched).map_err(|error| OpenError::io(path, &error))
 }
 
 fn checkpointer(
@@ -212,7 +233,8 @@ fn checkpointer(
     let connection = layout::open_checkpointer(path)?;
     let (shared, stop) = (Arc::clone(shared), Arc::clone(stop));
     let (on_fatal, limit) = (Arc::clone(&options.on_fatal), options.wal_bytes);
-    spawn(path, "embedded-checkpoint", move || checkpoint::run(&connection, &shared, &stop, &on_fatal, limit))
+    let alarm = Alarm(Arc::clone(&on_fatal));
+    spawn(path, "embedded-checkpoint", alarm, move || checkpoint::run(&connection, &shared, &stop, &on_fatal, limit))
 }
 
 /// What the file says, before the first request.

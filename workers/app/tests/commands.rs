@@ -34,11 +34,16 @@ struct Platform {
 
 impl Platform {
     fn start(data: &Path) -> Platform {
+        Platform::start_with_log(data, "warn", Stdio::inherit())
+    }
+
+    fn start_with_log(data: &Path, level: &str, log: Stdio) -> Platform {
         let mut child = Command::new(env!("CARGO_BIN_EXE_zegel"))
             .args(["up", "--listen", "127.0.0.1:0", "--data"])
             .arg(data)
             .env("ZEGEL_TIMESTAMP__WINDOW", "*/1 * * * * *")
-            .env("ZEGEL_LOG__LEVEL", "warn")
+            .env("ZEGEL_LOG__LEVEL", level)
+            .stderr(log)
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -212,6 +217,22 @@ fn mutations(platform: &Platform) {
     });
     assert_eq!(pulled["notifications"][1]["number"], 2, "{pulled}");
     platform.ok(&["mutations", "ack", RECIPIENT, "2"]);
+}
+
+#[test]
+fn a_log_that_cannot_be_written_stops_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let platform = Platform::start_with_log(&data, "debug", full.into());
+    for address in [SENDER, RECIPIENT] {
+        platform.ok(&["mailbox", "open", address]);
+    }
+    let note = folder.path().join("note.txt");
+    fs::write(&note, "a note").unwrap();
+    let sent = platform.ok(&["send", "--sender", SENDER, "--to", RECIPIENT, "--wait", "60", note.to_str().unwrap()]);
+    assert_eq!(sent["sent"][0]["answer"], "delivered", "{sent}");
+    assert_eq!(platform.stop(), Some(0));
 }
 
 /// Runs `zegel check`; its exit status and what it found, as one text.

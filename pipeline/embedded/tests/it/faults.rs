@@ -297,3 +297,24 @@ async fn a_failed_fsync_acknowledges_nothing_and_stops_the_store() {
     assert!(matches!(later, Err(BrokerError::Closed)), "the store goes on after a failed fsync: {later:?}");
     assert_eq!(said.lock().unwrap().len(), 1, "nobody was told of the failed fsync");
 }
+
+#[cfg(feature = "failpoints")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_panic_of_the_writer_is_told_and_never_leaves_a_store_that_only_looks_well() {
+    if std::env::var("ZEGEL_TEST_PANIC").is_err() {
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+        child.args(["--exact", "faults::a_panic_of_the_writer_is_told_and_never_leaves_a_store_that_only_looks_well"]);
+        assert!(child.env("ZEGEL_TEST_PANIC", "1").status().unwrap().success(), "see above");
+        return;
+    }
+    let place = Place::fresh();
+    let (told, heard) = std::sync::mpsc::channel();
+    let told = std::sync::Mutex::new(told);
+    let on_fatal = Arc::new(move |what| told.lock().unwrap().send(what).unwrap());
+    let store = place.embedded(Options { on_fatal, ..Options::default() });
+    fail::cfg("embedded::before-begin", "panic").unwrap();
+    let outcome = store.publish(vec![message(SINGLE, 1)]).await.remove(0);
+    assert!(outcome.is_err(), "a message was acknowledged by a writer that panicked");
+    let what = heard.recv_timeout(std::time::Duration::from_secs(10)).expect("nobody was told of the panic");
+    assert!(what.contains("panicked"), "{what}");
+}
