@@ -18,6 +18,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
+/// Bytes of a connection's buffer, and with it of a request's line and headers: the longest query that the HTTP library
+/// reads is 64 KiB. All connections together then take 384 MiB at most, whoever opened them; the default is four times that.
+const BUFFER_MAX: usize = 96 * 1024;
+
 /// How long the loop waits after a failed accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -34,7 +38,7 @@ pub async fn serve(
     let config = platform.config.clone();
     let service = TowerToHyperService::new(router(platform));
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(config.header_timeout);
+    http.timer(TokioTimer::new()).header_read_timeout(config.header_timeout).max_buf_size(BUFFER_MAX);
     let places = Arc::new(Semaphore::new(config.connections_max.max(1)));
     let (stop, stopping) = watch::channel(false);
     let mut connections = JoinSet::new();

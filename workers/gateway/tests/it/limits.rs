@@ -107,3 +107,20 @@ async fn the_server_cuts_slow_headers_and_finishes_open_requests_when_it_stops()
     assert!(answer.starts_with("HTTP/1.1 202"), "an open request was cut off");
     assert!(server.await.unwrap().is_ok());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn headers_of_strangers_are_bounded_however_many_connect() {
+    let bed = Bed::still(Memory::new(), |_| {});
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = tokio::spawn(zegel_gateway::serve(listener, bed.platform.clone(), std::future::pending()));
+    for (length, status) in [(20_000, "HTTP/1.1 200"), (120_000, "HTTP/1.1 431")] {
+        let mut client = TcpStream::connect(address).await.unwrap();
+        let request = format!("GET /healthz HTTP/1.1\r\nhost: x\r\nx-long: {}\r\n\r\n", "a".repeat(length));
+        let _refused_while_it_is_sent = client.write_all(request.as_bytes()).await;
+        let mut answer = [0; 12];
+        client.read_exact(&mut answer).await.unwrap();
+        assert_eq!(std::str::from_utf8(&answer), Ok(status), "{length} bytes of headers");
+    }
+    server.abort();
+}
