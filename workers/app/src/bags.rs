@@ -2,8 +2,9 @@
 //! the lines that the platform's listing had for the bags.
 //!
 //! A line of the listing holds what the header of a bag is made of. The header is built again from it and from the XML's
-//! own entries; its hash must be entry 0, which the token covers, so a wrong line shows. Without the lines, windows and
-//! the chain cannot be followed, and only XML and tokens are checked.
+//! own entries; its hash must be entry 0, which the token covers, so a wrong line shows. What else a line says (hashes, the
+//! token's time) must be so, and each bag that is listed must be there. Without the lines, windows and the chain cannot be
+//! followed, and only XML and tokens are checked. A folder without a bag shows nothing, which is a finding.
 
 use crate::client::{number, text};
 use crate::failed::{Failed, at};
@@ -49,7 +50,8 @@ pub fn audit_folder(
     let lines = listing.map(read_listing).transpose()?;
     let mut audit = Audit::default();
     let mut previous = None;
-    for sequence in sequences(folder)? {
+    let found = sequences(folder)?;
+    for &sequence in &found {
         audit.bags += 1;
         if sequence != audit.bags {
             audit.findings.push(format!("bag {sequence}: bag-missing (bag {} was expected)", audit.bags));
@@ -58,6 +60,12 @@ pub fn audit_folder(
             Some(lines) => previous = audit.one(hospital, folder, sequence, &anchor, lines.get(&sequence), previous)?,
             None => audit.token_alone(folder, sequence, &anchor)?,
         }
+    }
+    for missing in lines.iter().flat_map(BTreeMap::keys).filter(|listed| !found.contains(listed)) {
+        audit.findings.push(format!("bag {missing}: bag-missing (it is in the listing)"));
+    }
+    if found.is_empty() {
+        audit.findings.push("no bag is in the folder".to_owned());
     }
     for (reference, places) in &audit.references {
         if places.len() != 1 {
@@ -84,12 +92,18 @@ impl Audit {
         };
         let xml = folder.join(format!("{sequence}.xml"));
         let tsr = read(&folder.join(format!("{sequence}.tsr")))?;
-        let header = header(hospital, line, &xml)?.encode();
+        let header = header(hospital, line, &xml)?;
+        let said = (hash(line, "header_hash"), hash(line, "imprint"), line.get("stamped").and_then(Value::as_i64));
+        let (header_hash, header) = (header.hash(), header.encode());
         let source = BufReader::new(File::open(&xml).map_err(at(&xml))?);
         let evidence = Evidence { xml: source, tsr: &tsr, header: &header, previous: previous.as_ref() };
         let report = audit::check(evidence, anchor, |reference, hash| {
             self.references.entry(reference).or_default().push((sequence, *hash));
         });
+        let is = (Some(header_hash), report.imprint, report.token.as_ref().map(|token| token.gen_time.0));
+        if said != is {
+            self.findings.push(format!("bag {sequence}: bag-listing (a hash or the token's time is another)"));
+        }
         self.entries += report.entries;
         self.tokens += u64::from(report.token.is_some());
         self.findings.extend(report.findings.iter().map(|finding| format!("bag {sequence}: {}", finding.name())));
@@ -142,6 +156,10 @@ fn header(hospital: &MailboxAddress, line: &Value, xml: &Path) -> Result<Header,
         previous: if sequence == 1 { None } else { text(line, "previous").parse().ok() },
         form: Form::Plain,
     })
+}
+
+fn hash(line: &Value, field: &str) -> Option<Sha256> {
+    text(line, field).parse().ok()
 }
 
 fn read_listing(path: &Path) -> Result<BTreeMap<u64, Value>, Failed> {

@@ -192,6 +192,16 @@ fn stamps(platform: &Platform, folder: &Path) {
     let verify = ["timestamp", "verify", SENDER, out.to_str().unwrap(), "--ca", ca.to_str().unwrap()];
     let audited = platform.ok(&[&verify[..], &["--listing", listing.to_str().unwrap()]].concat());
     assert_eq!((audited["bags"].as_u64(), audited["entries"].as_u64()), (audited["tokens_verified"].as_u64(), Some(1)));
+    let lines = fs::read_to_string(&listing).unwrap();
+    let with_listing = [&verify[..], &["--listing", listing.to_str().unwrap()]].concat();
+    fs::write(&listing, lines.replacen("\"stamped\":1", "\"stamped\":2", 1)).unwrap();
+    assert_eq!(platform.run(&with_listing).0, Some(1), "a listing that says another time is found");
+    fs::write(&listing, &lines).unwrap();
+    let last = lines.lines().count();
+    fs::rename(out.join(format!("{last}.xml")), out.join("last")).unwrap();
+    assert_eq!(platform.run(&with_listing).0, Some(1), "a listed bag that is not there is found");
+    fs::rename(out.join("last"), out.join(format!("{last}.xml"))).unwrap();
+    assert_eq!(platform.run(&with_listing).0, Some(0));
     let mut xml = fs::read(out.join("1.xml")).unwrap();
     let middle = xml.len() / 2;
     xml[middle] ^= 1;
