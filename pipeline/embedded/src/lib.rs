@@ -29,12 +29,12 @@ mod writer;
 
 pub use check::{Finding, check};
 pub use error::OpenError;
+pub use lock::Lock;
 pub use metrics::Metrics;
 pub use offline::Offline;
 
 use crate::cache::Cache;
 use crate::checkpoint::Stop;
-use crate::lock::Lock;
 use crate::queue::{Queue, Reply, Request};
 use crate::readers::Readers;
 use crate::shared::Shared;
@@ -104,10 +104,18 @@ impl Embedded {
     /// # Errors
     /// See [`OpenError`].
     pub fn open(path: impl AsRef<Path>, options: Options) -> Result<Arc<Embedded>, OpenError> {
+        let lock = Lock::take(path.as_ref())?;
+        Embedded::open_locked(path, lock, options)
+    }
+
+    /// Opens the store whose lock the caller took before, because other files belong to the same process as well.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn open_locked(path: impl AsRef<Path>, lock: Lock, options: Options) -> Result<Arc<Embedded>, OpenError> {
         let path = path.as_ref();
         let sql = |error: rusqlite::Error| OpenError::sql(path, &error);
         layout::check_topology()?;
-        let lock = Lock::take(path)?;
         let shared = Arc::new(Shared::new(options.tail_bytes));
         let mut connection = layout::open_writer(path)?;
         if let Some(bytes) = options.max_bytes {

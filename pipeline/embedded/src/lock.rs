@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 /// Held as long as any thread may write.
 #[derive(Debug)]
-pub(crate) struct Lock(#[allow(dead_code, reason = "the open file is the lock")] File);
+pub struct Lock(#[allow(dead_code, reason = "the open file is the lock")] File);
 
 /// Where the lock of a database lies.
 pub(crate) fn lock_path(database: &Path) -> PathBuf {
@@ -21,7 +21,10 @@ pub(crate) fn lock_path(database: &Path) -> PathBuf {
 
 impl Lock {
     /// Takes the lock of a database or says who holds it.
-    pub(crate) fn take(database: &Path) -> Result<Lock, OpenError> {
+    ///
+    /// # Errors
+    /// [`OpenError::InUse`]; also when the file cannot be made.
+    pub fn take(database: &Path) -> Result<Lock, OpenError> {
         let io = |error: std::io::Error| OpenError::io(database, &error);
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);

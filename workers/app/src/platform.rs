@@ -1,6 +1,6 @@
 //! The composition root: the only place that knows every kind. One process runs all roles over one data folder.
 //!
-//! Order of a start: open the port, open the folder, read or make keys and authority, open the store, read the projects,
+//! Order of a start: open the port, take the folder's lock, read or make keys and authority, open the store, read the projects,
 //! start the workers, serve. Whatever is wrong is said before the first request is taken.
 //! Order of a stop: take no more requests, finish those in flight, drain the stages, close the store; all within the
 //! drain time. What is cut off is done again at the next start (I1, I2).
@@ -23,7 +23,7 @@ use zegel_core::{Clock, Keys, Metrics, OwnerId, Ports, Runner, RunnerConfig};
 use zegel_crypto::Keyring;
 use zegel_crypto::bag::Form;
 use zegel_crypto::tsa::Authority;
-use zegel_embedded::{Embedded, Options};
+use zegel_embedded::{Embedded, Lock, Options};
 use zegel_gateway::{FileTokens, GatewayConfig, Grant, Platform, Tokens};
 use zegel_mailbox::{Boxes, Submissions};
 use zegel_mutations::{FanOut, Feed};
@@ -62,9 +62,9 @@ pub fn runtime() -> Result<tokio::runtime::Runtime, Failed> {
 /// When the port is taken, or something in the data folder cannot be used.
 pub async fn start(config: &Config, schedule: Schedule) -> Result<Running, Failed> {
     let begun = Instant::now();
-    let listener = TcpListener::bind(config.listen)
-        .await
-        .map_err(|error| Failed::Failure(format!("cannot listen on {}: {error}", config.listen)))?;
+    let listener = TcpListener::bind(config.listen).await.map_err(|error| {
+        Failed::Failure(format!("cannot listen on {} (choose with --listen): {error}", config.listen))
+    })?;
     let address = listener.local_addr()?;
     let folder = Folder::at(&config.data);
     folder.create()?;
@@ -118,9 +118,11 @@ struct Opened {
 }
 
 fn open(folder: &Folder, runtime: Handle) -> Result<Opened, Failed> {
+    // Before anything is made: of two processes that start at once in a new folder, only one makes keys.
+    let lock = Lock::take(&folder.database()).map_err(failure)?;
     let keys = Arc::new(open_keys(folder)?);
     let authority = open_authority(folder)?;
-    let embedded = Embedded::open(folder.database(), store_options()).map_err(failure)?;
+    let embedded = Embedded::open_locked(folder.database(), lock, store_options()).map_err(failure)?;
     let objects = EncryptedObjects::open_local(&folder.objects(), keys.clone(), runtime).map_err(failure)?;
     // Nothing is in the making yet: what lies there was left by a crash.
     objects.sweep_uploads(Millis::NEVER).map_err(failure)?;

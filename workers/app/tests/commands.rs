@@ -307,6 +307,21 @@ fn delete_first_bag(data: &Path) {
 }
 
 #[test]
+fn a_platform_makes_nothing_in_a_new_folder_that_another_one_has_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let lock = fs::File::create(folder.path().join("zegel.db.lock")).unwrap();
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_zegel"))
+        .args(["up", "--listen", "127.0.0.1:0", "--data"])
+        .arg(folder.path())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("in use"));
+    assert!(!folder.path().join("keys.toml").exists() && !folder.path().join("tsa").exists());
+}
+
+#[test]
 fn roles_are_refused_on_the_embedded_store_with_that_reason() {
     let folder = tempfile::tempdir().unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_zegel"))
