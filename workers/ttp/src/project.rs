@@ -63,6 +63,8 @@ pub struct ProjectDocument {
     /// Who may send, 1 to 1,000.
     pub senders: Vec<MailboxAddress>,
     /// Who gets the result; no sender.
+    #[serde(deserialize_with = "address")]
+    #[schemars(with = "MailboxAddress")]
     pub recipient: MailboxAddress,
     /// When batches are taken.
     pub valid: Validity,
@@ -253,6 +255,11 @@ fn first_form() -> u32 {
     1
 }
 
+/// With a function of its own a missing field is called missing, not something that is no text.
+fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<MailboxAddress, D::Error> {
+    MailboxAddress::deserialize(deserializer)
+}
+
 fn day<'de, D: Deserializer<'de>>(deserializer: D) -> Result<NaiveDate, D::Error> {
     let text = String::deserialize(deserializer)?;
     NaiveDate::parse_from_str(&text, "%Y-%m-%d").map_err(|_| serde::de::Error::custom("a day is written YYYY-MM-DD"))
@@ -399,6 +406,11 @@ mod tests {
         assert_eq!(document.fields[2].kind, ValueKind::Text);
         assert_eq!(document.fields[1].to, Some(Coarseness::Year));
         assert_eq!(document.root_name(), "lab-registry");
+    }
+
+    #[test]
+    fn a_missing_recipient_is_called_missing() {
+        assert!(error_after("recipient = ", "#").contains("missing field `recipient`"));
     }
 
     #[test]
