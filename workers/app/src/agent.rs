@@ -155,7 +155,7 @@ impl Agent {
             return Ok(None);
         }
         if seen.publication_id.is_none() {
-            seen.publication_id = Some(submit::publication_id(path)?);
+            seen.publication_id = Some(submit::publication_id(path, &self.letter)?);
         }
         Ok(seen.publication_id.clone())
     }

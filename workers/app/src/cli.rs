@@ -1,7 +1,7 @@
 //! The command line: one executable, its work by subcommand. Every command has `--json` and an example in its help.
 
 use crate::failed::EXIT_HELP;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum, value_parser};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -116,6 +116,8 @@ pub struct Server {
 
 /// `zegel send`.
 #[derive(Debug, Args)]
+#[command(group(ArgGroup::new("destination").args(["to", "project"]).required(true)))]
+#[command(group(ArgGroup::new("what").args(["folder", "files"]).required(true)))]
 pub struct Send {
     /// Which platform
     #[command(flatten)]
@@ -124,7 +126,7 @@ pub struct Send {
     #[arg(long, value_name = "ADDRESS")]
     pub sender: String,
     /// To whom (repeatable)
-    #[arg(long, value_name = "ADDRESS", conflicts_with = "project", required_unless_present = "project")]
+    #[arg(long, value_name = "ADDRESS")]
     pub to: Vec<String>,
     /// The TTP project that pseudonymises the file
     #[arg(long, value_name = "NAME")]
@@ -132,11 +134,12 @@ pub struct Send {
     /// Title (default: the file's name)
     #[arg(long)]
     pub title: Option<String>,
-    /// 1 to 13 letters and digits; the same again is the same submission (default: made from name and content)
+    /// 1 to 13 letters and digits; the same again is the same submission (default: made from name, content and
+    /// destination)
     #[arg(long, value_name = "ID", conflicts_with = "folder")]
     pub publication_id: Option<String>,
     /// Wanted acknowledgements
-    #[arg(long, value_delimiter = ',', default_value = "published")]
+    #[arg(long, value_delimiter = ',', default_value = "published", value_parser = ["published", "received", "read"])]
     pub receipts: Vec<String>,
     /// Custom metadata, KEY=VALUE (repeatable)
     #[arg(long, value_name = "KEY=VALUE")]
@@ -145,7 +148,7 @@ pub struct Send {
     #[arg(long, value_name = "SECONDS")]
     pub wait: Option<u64>,
     /// Watch this folder and send every complete file in it once
-    #[arg(long, value_name = "DIR", required_unless_present = "files", conflicts_with = "files")]
+    #[arg(long, value_name = "DIR")]
     pub folder: Option<PathBuf>,
     /// With --folder: end when every file there has its answer
     #[arg(long, requires = "folder")]
@@ -168,10 +171,10 @@ pub struct Inbox {
     #[arg(long, value_enum, default_value = "inbox")]
     pub folder: Folder,
     /// First message, from 1
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = value_parser!(u64).range(1..))]
     pub start: u64,
     /// At most so many, up to 100
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, value_name = "COUNT", default_value_t = 100, value_parser = value_parser!(u64).range(1..=100))]
     pub limit: u64,
     /// Read this message
     #[arg(long, value_name = "ID", conflicts_with_all = ["move_to", "delete"])]
@@ -332,7 +335,7 @@ pub enum Mutations {
         #[arg(value_name = "FILE")]
         file: PathBuf,
     },
-    /// Pull notifications after a number
+    /// Pull notifications after a number; whom they are about stands in --json only
     #[command(after_help = "Example:\n  zegel mutations pull CBE:0123456749 --after 41")]
     Pull {
         /// Which platform
@@ -342,10 +345,10 @@ pub enum Mutations {
         #[arg(value_name = "ADDRESS")]
         organisation: String,
         /// The last number that is known already
-        #[arg(long, default_value_t = 0)]
+        #[arg(long, value_name = "NUMBER", default_value_t = 0)]
         after: u64,
-        /// At most so many
-        #[arg(long, default_value_t = 100)]
+        /// At most so many, up to 100
+        #[arg(long, value_name = "COUNT", default_value_t = 100, value_parser = value_parser!(u64).range(1..=100))]
         limit: u64,
     },
     /// Acknowledge everything up to a number

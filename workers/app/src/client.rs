@@ -19,6 +19,9 @@ const TRIES: u32 = 30;
 const WAIT_MAX_S: u64 = 10;
 /// Largest JSON answer that is taken: a page of 100 messages is far below it.
 const JSON_MAX: u64 = 64 << 20;
+/// Larger files wait for the platform's word before their content is sent. What is smaller fits into the buffers of the
+/// connection, and the refusal is read in any case.
+const ASK_FIRST: u64 = 64 * 1024;
 /// Opening a connection to a machine that is up takes far less.
 const CONNECT: Duration = Duration::from_secs(5);
 
@@ -72,6 +75,16 @@ impl Client {
         self.post_bytes(path, &[], "application/json", body.to_string().as_bytes())
     }
 
+    /// Sends JSON; an answer of 409 that says what conflicts is an answer, not a failure.
+    ///
+    /// # Errors
+    /// A refusal, or nobody answers.
+    pub fn post_answered(&self, path: &str, body: &Value) -> Result<Value, Failed> {
+        let text = body.to_string();
+        let body = Sending::Bytes("application/json", text.as_bytes());
+        json(self.call_until("POST", path, &[], &body, |status| status < 300 || status == 409)?)
+    }
+
     /// Sends bytes, reads JSON.
     ///
     /// # Errors
@@ -114,11 +127,22 @@ impl Client {
     }
 
     fn call(&self, method: &str, path: &str, pairs: Pairs<'_>, body: &Sending<'_>) -> Result<Response<Body>, Failed> {
+        self.call_until(method, path, pairs, body, |status| status < 300)
+    }
+
+    fn call_until(
+        &self,
+        method: &str,
+        path: &str,
+        pairs: Pairs<'_>,
+        body: &Sending<'_>,
+        answers: impl Fn(u16) -> bool,
+    ) -> Result<Response<Body>, Failed> {
         let mut tries = 0;
         loop {
             let response = self.once(method, path, pairs, body)?;
             let status = response.status().as_u16();
-            if status < 300 {
+            if answers(status) {
                 return Ok(response);
             }
             tries += 1;
@@ -149,6 +173,9 @@ impl Client {
                 // Exactly the announced length, even if somebody appends to the file meanwhile.
                 let body = SendBody::from_owned_reader(file.take(length));
                 let request = request.header("content-type", *mime).header("content-length", length);
+                // A refusal of the fields or the size is read before the content is sent; else the connection would
+                // break under it, and the reason with it.
+                let request = if length > ASK_FIRST { request.header("expect", "100-continue") } else { request };
                 self.agent.run(request.body(body).map_err(malformed)?)
             }
         };

@@ -105,8 +105,9 @@ impl Folder {
     /// # Errors
     /// When no address or token is known.
     pub fn operator(&self, server: &Server) -> Result<Client, Failed> {
+        let base = self.base(server)?;
         let token = given_token(server).map_or_else(|| self.read_token(OPERATOR), Ok)?;
-        Ok(Client::new(&self.base(server)?, Some(token)))
+        Ok(Client::new(&base, Some(token)))
     }
 
     /// A client for the owner of a mailbox.
@@ -114,11 +115,13 @@ impl Folder {
     /// # Errors
     /// When no address or token is known.
     pub fn owner(&self, server: &Server, address: &MailboxAddress) -> Result<Client, Failed> {
+        // Whether anybody is there comes first: without a platform there is no folder to look for tokens in.
+        let base = self.base(server)?;
         let token = match given_token(server) {
             Some(token) => token,
             None => self.read_token(&self.credential_name(address)?)?,
         };
-        Ok(Client::new(&self.base(server)?, Some(token)))
+        Ok(Client::new(&base, Some(token)))
     }
 
     /// A client of the owner where the folder has the owner's token, else of the operator.
@@ -153,7 +156,7 @@ impl Folder {
         Ok(path)
     }
 
-    /// The names under which tokens of mailboxes are kept.
+    /// The addresses of the mailboxes whose tokens are kept; of a person's, the blinded key.
     ///
     /// # Errors
     /// When the folder cannot be read.
@@ -167,7 +170,7 @@ impl Folder {
             let name = entry?.file_name().to_string_lossy().into_owned();
             match name.strip_suffix(".token") {
                 Some(OPERATOR) | None => {}
-                Some(name) => names.push(name.to_owned()),
+                Some(name) => names.push(address_of(name).unwrap_or_else(|| name.to_owned())),
             }
         }
         names.sort();
@@ -190,7 +193,11 @@ impl Folder {
     fn read_token(&self, name: &str) -> Result<String, Failed> {
         let path = self.credentials().join(format!("{name}.token"));
         fs::read_to_string(&path).map(|text| text.trim().to_owned()).map_err(|_| {
-            let text = format!("no token for this in {}: say --token or set ZEGEL_TOKEN", self.credentials().display());
+            let folder = self.credentials();
+            let text = format!(
+                "no token for this in {}: open the mailbox with `zegel mailbox open`, say --token or set ZEGEL_TOKEN",
+                folder.display()
+            );
             Failed::refused("ZGL-AUTH-TOKEN", text)
         })
     }
@@ -213,6 +220,13 @@ pub fn shown(address: &MailboxAddress) -> String {
 /// hospitals' own folders.
 pub fn folder_name(address: &MailboxAddress) -> String {
     address.to_string().replace(':', "-")
+}
+
+/// The address that [`folder_name`] made this name of; none when it is no such name.
+fn address_of(name: &str) -> Option<String> {
+    let (kind, rest) = name.split_at(name.find(|letter: char| letter.is_ascii_digit())?);
+    let text = format!("{}:{}", kind.strip_suffix('-')?, rest.replacen('-', ":", 1));
+    text.parse().ok().map(|address: MailboxAddress| address.to_string())
 }
 
 /// Makes a folder and those above it, each new one for its owner only.
@@ -267,5 +281,9 @@ mod tests {
         assert_eq!(folder_name(&hospital), "NIHII-HOSPITAL-71000436");
         assert!(folder.owner(&server, &hospital).is_err());
         assert_eq!(folder.kept_tokens().unwrap().len(), 1);
+        for address in ["NIHII-HOSPITAL:71000436", "CBE:0123456749", "CBE-TREATMENT_CENTER:0123456749"] {
+            let name = folder_name(&address.parse().unwrap());
+            assert_eq!(address_of(&name).as_deref(), Some(address));
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Handing a file over: the fields it goes with, the id that makes a repetition harmless, and the final answer.
 
-use crate::client::{Client, list, text};
+use crate::client::{Client, list, number, text};
 use crate::failed::{Failed, at};
 use serde_json::Value;
 use std::fs::File;
@@ -12,6 +12,8 @@ use zegel_crypto::hash::{Hasher, sha256};
 const PUBLICATION_ID: usize = 13;
 /// What a PublicationId is written in.
 const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+/// Bad rows that a person is told of; all of them (up to 100) stand in the JSON.
+const ROWS_TOLD: usize = 3;
 /// Bytes of a file that are held while it is hashed.
 const PIECE: usize = 256 * 1024;
 
@@ -104,11 +106,33 @@ pub fn read_outcome(life: &Value) -> Outcome {
     Outcome { is_final, answers }
 }
 
-/// The id of a file's submission: made from its name and content, so a file that is sent again is recognised.
+/// Why a submission was refused, in words: a line for each recipient that refused it. Names rules, fields and row
+/// numbers, never a value.
+pub fn reasons(life: &Value) -> String {
+    let states = list(life, "recipients").iter().filter_map(|recipient| recipient.get("state"));
+    states.filter_map(|state| state.get("reason")).map(reason).collect::<Vec<_>>().join("; ")
+}
+
+/// A reason in words: code, text, and the first bad rows, counted from 1 after the header.
+pub fn reason(reason: &Value) -> String {
+    let rows = list(reason, "rows");
+    let told = rows.iter().take(ROWS_TOLD).map(|row| {
+        [&format!("row {}", number(row, "row")), text(row, "field"), text(row, "code")].join(" ").replace("  ", " ")
+    });
+    let mut told: Vec<String> = told.collect();
+    if rows.len() > ROWS_TOLD {
+        told.push("…".to_owned());
+    }
+    let rows = if told.is_empty() { String::new() } else { format!(": {}", told.join(", ")) };
+    format!("{} {}{rows}", text(reason, "code"), text(reason, "text"))
+}
+
+/// The id of a file's submission: made from its name, its content and where it goes, so a file that is sent there again is
+/// recognised, and may be sent elsewhere.
 ///
 /// # Errors
 /// When the file cannot be read.
-pub fn publication_id(file: &Path) -> Result<String, Failed> {
+pub fn publication_id(file: &Path, letter: &Letter) -> Result<String, Failed> {
     let mut opened = File::open(file).map_err(at(file))?;
     let mut content = Hasher::new();
     let mut piece = vec![0; PIECE];
@@ -118,10 +142,16 @@ pub fn publication_id(file: &Path) -> Result<String, Failed> {
             read => content.update(&piece[..read]),
         }
     }
-    let mut both = content.finish().0.to_vec();
-    both.extend_from_slice(file_name(file)?.as_bytes());
+    let name = file_name(file)?;
+    let mut all = content.finish().0.to_vec();
+    let project = letter.project.as_deref().unwrap_or_default();
+    for text in [name.as_str(), project].into_iter().chain(letter.to.iter().map(String::as_str)) {
+        all.extend_from_slice(text.as_bytes());
+        // No name, project or address holds this byte, so what stands before it cannot run into what comes after.
+        all.push(0);
+    }
     let mut head = [0; 16];
-    head.copy_from_slice(&sha256(&both).0[..16]);
+    head.copy_from_slice(&sha256(&all).0[..16]);
     let mut rest = u128::from_be_bytes(head);
     let id = (0..PUBLICATION_ID).map(|_| {
         let digit = usize::try_from(rest % 62).unwrap_or(0);
@@ -160,19 +190,43 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    fn letter(to: &str) -> Letter {
+        Letter {
+            sender: "NIHII-HOSPITAL:71000436".to_owned(),
+            to: vec![to.to_owned()],
+            project: None,
+            title: None,
+            receipts: Vec::new(),
+            meta: Vec::new(),
+        }
+    }
+
     #[test]
-    fn the_id_of_a_file_depends_on_its_name_and_on_every_byte() {
+    fn a_refusal_names_its_first_rows_and_says_that_there_are_more() {
+        let row = |row: u64| json!({ "row": row, "field": "niss", "code": "ZGL-ROW-SSIN" });
+        let mut refused = json!({ "code": "ZGL-TTP-ROWS", "text": "2 of 9 rows are bad", "rows": [row(1), row(8)] });
+        let life = json!({ "recipients": [{ "state": { "is": "refused", "reason": refused } }] });
+        let told = "ZGL-TTP-ROWS 2 of 9 rows are bad: row 1 niss ZGL-ROW-SSIN, row 8 niss ZGL-ROW-SSIN";
+        assert_eq!(reasons(&life), told);
+        refused["rows"] = json!([row(1), row(2), row(3), row(4)]);
+        assert!(reason(&refused).ends_with("row 3 niss ZGL-ROW-SSIN, …"));
+    }
+
+    #[test]
+    fn the_id_of_a_file_depends_on_its_name_on_every_byte_and_on_where_it_goes() {
         let folder = tempfile::tempdir().unwrap();
         let write = |name: &str, content: &str| {
             let path = folder.path().join(name);
             std::fs::write(&path, content).unwrap();
-            publication_id(&path).unwrap()
+            publication_id(&path, &letter("CBE:0123456749")).unwrap()
         };
         let first = write("a.csv", "x,y\n1,2\n");
         assert_eq!((first.len(), first.bytes().all(|byte| byte.is_ascii_alphanumeric())), (13, true));
         assert_ne!(first, write("b.csv", "x,y\n1,2\n"));
         assert_ne!(first, write("a.csv", "x,y\n1,3\n"));
         assert_eq!(first, write("a.csv", "x,y\n1,2\n"));
+        let elsewhere = publication_id(&folder.path().join("a.csv"), &letter("NIHII-HOSPITAL:71011720")).unwrap();
+        assert_ne!(first, elsewhere);
     }
 
     #[test]

@@ -134,9 +134,11 @@ fn a_day_by_hand_from_opening_a_mailbox_to_a_drained_stop_and_a_clean_check() {
     // Offline: the data folder is whole, and commands say that nobody is there.
     let offline = Command::new(env!("CARGO_BIN_EXE_zegel")).args(["check", "--data"]).arg(&data).output().unwrap();
     assert!(offline.status.success(), "{}", String::from_utf8_lossy(&offline.stdout));
-    let nobody =
-        Command::new(env!("CARGO_BIN_EXE_zegel")).args(["dead", "list", "--data"]).arg(&data).output().unwrap();
-    assert_eq!(nobody.status.code(), Some(4));
+    for away in [data, folder.path().join("never-made")] {
+        let nobody =
+            Command::new(env!("CARGO_BIN_EXE_zegel")).args(["dead", "list", "--data"]).arg(&away).output().unwrap();
+        assert_eq!(nobody.status.code(), Some(4), "{}", away.display());
+    }
 }
 
 fn batches(platform: &Platform, folder: &Path) {
@@ -150,6 +152,17 @@ fn batches(platform: &Platform, folder: &Path) {
     let (status, refused) = platform.run(&[&to_project[..], &[bad.to_str().unwrap()]].concat());
     assert_eq!((status, refused["sent"][0]["answer"].as_str()), (Some(3), Some("refused")));
 
+    // The same file may go elsewhere too; what is too large gets its reason, not a broken connection, and does not hide
+    // what became of the others.
+    let big = folder.join("big");
+    fs::File::create(&big).unwrap().set_len(20 << 20).unwrap();
+    let to_box = ["send", "--sender", SENDER, "--to", RECIPIENT, "--wait", "60"];
+    let (status, refused) = platform.run(&[&to_box[..], &[big.to_str().unwrap()]].concat());
+    assert_eq!((status, refused["error"]["code"].as_str()), (Some(3), Some("801")), "{refused}");
+    let (status, both) = platform.run(&[&to_box[..], &[big.to_str().unwrap(), good.to_str().unwrap()]].concat());
+    assert_eq!((status, both["sent"][0]["error"]["code"].as_str()), (Some(3), Some("801")), "{both}");
+    assert_eq!(both["sent"][1]["answer"], "delivered", "{both}");
+
     // The drop folder sends each file once; the answer lies beside it.
     let outbox = folder.join("outbox");
     fs::create_dir(&outbox).unwrap();
@@ -159,7 +172,7 @@ fn batches(platform: &Platform, folder: &Path) {
     assert!(outbox.join("dropped.csv.receipt.json").exists());
 
     let inbox = platform.ok(&["inbox", RECIPIENT]);
-    assert_eq!(inbox["items"].as_array().map(Vec::len), Some(2), "{inbox}");
+    assert_eq!(inbox["items"].as_array().map(Vec::len), Some(3), "{inbox}");
     let item = inbox["items"][0]["id"].as_str().unwrap();
     let received = folder.join("received");
     platform.ok(&["inbox", RECIPIENT, "--read", item, "--out", received.to_str().unwrap()]);
@@ -169,7 +182,7 @@ fn batches(platform: &Platform, folder: &Path) {
 
     let receipts = wait_for("receipts", || {
         let receipts = platform.ok(&["receipts", SENDER]);
-        (receipts["receipts"].as_array().map(Vec::len) == Some(3)).then_some(receipts)
+        (receipts["receipts"].as_array().map(Vec::len) == Some(4)).then_some(receipts)
     });
     let reasons = receipts["receipts"].as_array().unwrap().iter().filter(|receipt| receipt["reason"].is_object());
     assert_eq!(reasons.count(), 1, "{receipts}");
@@ -181,7 +194,7 @@ fn stamps(platform: &Platform, folder: &Path) {
     let (status, answer) = platform.run_with_input(&["timestamp", "add", SENDER, "-"], lines);
     assert_eq!((status, answer["answers"][0]["is"].as_str()), (Some(0), Some("accepted")), "{answer}");
     let (status, answer) = platform.run_with_input(&["timestamp", "add", SENDER, "-"], &lines.replace("ba78", "ba79"));
-    assert_eq!(status, Some(3), "another hash under the same reference: {answer}");
+    assert_eq!((status, answer["answers"][0]["is"].as_str()), (Some(3), Some("conflict")), "{answer}");
     wait_for("a bag", || {
         let bags = platform.ok(&["timestamp", "bags", SENDER]);
         bags["bags"].as_array().is_some_and(|bags| bags.iter().any(|bag| bag["count"] == 1)).then_some(())

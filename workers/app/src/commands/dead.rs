@@ -14,8 +14,16 @@ use serde_json::{Value, json};
 pub fn run(place: &Place, wanted: &Dead) -> Result<Report, Failed> {
     let operator = |server: &Server| place.folder()?.operator(server);
     match wanted {
-        Dead::List { server, channel } => list(&operator(server)?, channel.as_deref()),
-        Dead::Show { server, letter } => show(&operator(server)?, letter),
+        Dead::List { server, channel } => {
+            if channel.as_ref().is_some_and(|name| topology::CHANNELS.iter().all(|known| known.name != name)) {
+                return Err(Failed::Usage("--channel must be one of those that `zegel topology` lists".to_owned()));
+            }
+            list(&operator(server)?, channel.as_deref())
+        }
+        Dead::Show { server, letter } => {
+            path_of(letter)?;
+            show(&operator(server)?, letter)
+        }
         Dead::Replay { server, letter, dry_run } => {
             let path = format!("/v1/dead/{}/replay", path_of(letter)?);
             let answer = operator(server)?.post(&path, &json!({ "dry_run": dry_run }))?;
@@ -24,7 +32,8 @@ pub fn run(place: &Place, wanted: &Dead) -> Result<Report, Failed> {
             Ok(Report::new(answer, told))
         }
         Dead::Drop { server, letter } => {
-            operator(server)?.delete(&format!("/v1/dead/{}", path_of(letter)?))?;
+            let path = format!("/v1/dead/{}", path_of(letter)?);
+            operator(server)?.delete(&path)?;
             Ok(Report::new(json!({ "dropped": letter }), format!("{letter} dropped")))
         }
     }
@@ -46,7 +55,6 @@ fn list(client: &Client, channel: Option<&str>) -> Result<Report, Failed> {
 }
 
 fn show(client: &Client, wanted: &str) -> Result<Report, Failed> {
-    path_of(wanted)?;
     let mut found = None;
     every(client, "/v1/dead", "dead", "after", |letter| {
         if name(letter) == wanted {

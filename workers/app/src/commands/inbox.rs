@@ -1,10 +1,11 @@
 //! `zegel inbox` and `zegel receipts`: what lies in a box.
 
 use super::{Place, address, every_item};
-use crate::cli::{Inbox, Receipts};
-use crate::client::{Client, list, number, text};
+use crate::cli::{Folder, Inbox, Receipts};
+use crate::client::{Client, escape, list, number, text};
 use crate::failed::{Failed, at};
 use crate::folder::private_folder;
+use crate::submit;
 use crate::term::{Report, row, table};
 use serde_json::{Value, json};
 use std::fs::File;
@@ -31,18 +32,33 @@ pub fn run(place: &Place, wanted: &Inbox) -> Result<Report, Failed> {
     }
     let (start, limit) = (wanted.start.to_string(), wanted.limit.to_string());
     let page = client.get(&format!("{base}/{}", wanted.folder.name()), &[("start", &start), ("limit", &limit)])?;
+    let items = list(&page, "items");
+    let told = match wanted.folder {
+        _ if items.is_empty() => format!("no messages in the {}", wanted.folder.name()),
+        Folder::Sent => sent(items),
+        Folder::Inbox | Folder::Bin => received(items),
+    };
+    Ok(Report::new(page, told))
+}
+
+fn received(items: &[Value]) -> String {
     let mut rows = vec![row(["ID", "FROM", "TYPE", "TITLE", "BYTES"])];
-    for item in list(&page, "items") {
+    for item in items {
         let bytes: u64 = list(item, "parts").iter().map(|part| number(part, "size")).sum();
-        rows.push(row([
-            text(item, "id"),
-            &from(item),
-            text(item, "content_type"),
-            text(item, "title"),
-            &bytes.to_string(),
-        ]));
+        let [id, kind, title] = ["id", "content_type", "title"].map(|field| text(item, field));
+        rows.push(row([id, &from(item), kind, title, &bytes.to_string()]));
     }
-    Ok(Report::new(page, table(&rows)))
+    table(&rows)
+}
+
+fn sent(items: &[Value]) -> String {
+    let mut rows = vec![row(["SUBMISSION", "PUBLICATION ID", "TO", "TITLE", "BYTES"])];
+    for item in items {
+        let to = list(item, "recipients").iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" ");
+        let [id, publication_id, title] = ["submission", "publication_id", "title"].map(|field| text(item, field));
+        rows.push(row([id, publication_id, &to, title, &number(item, "size").to_string()]));
+    }
+    table(&rows)
 }
 
 /// Shows what a sender was told, or the life of one submission.
@@ -53,25 +69,38 @@ pub fn receipts(place: &Place, wanted: &Receipts) -> Result<Report, Failed> {
     let owner = address(&wanted.address)?;
     let client = place.folder()?.owner(&wanted.server, &owner)?;
     if let Some(submission) = &wanted.submission {
-        let life = client.get(&format!("/v1/submissions/{submission}"), &[])?;
+        let life = client.get(&format!("/v1/submissions/{}", escape(submission)), &[])?;
         let text = format!("{life:#}");
         return Ok(Report::new(life, text));
     }
-    let mut rows = vec![row(["PUBLICATION ID", "RECIPIENT", "WHAT", "CODE", "WHY"])];
     let mut all = Vec::new();
     every_item(&client, &owner, "inbox", |item| {
-        let Some(notice) = item.get("notice").filter(|notice| notice.is_object()) else { return Ok(()) };
-        let reason = notice.get("reason").cloned().unwrap_or(Value::Null);
-        let what = if reason.is_null() { text(notice, "ack") } else { "ERROR" };
-        let (code, why) = (text(&reason, "code"), text(&reason, "text"));
-        rows.push(row([text(notice, "publication_id"), text(notice, "recipient"), what, code, why]));
-        all.push(notice.clone());
+        all.extend(item.get("notice").filter(|notice| notice.is_object()).cloned());
         Ok(())
     })?;
-    Ok(Report::new(json!({ "receipts": all }), table(&rows)))
+    let told = if all.is_empty() { "no receipts".to_owned() } else { notices(&all) };
+    Ok(Report::new(json!({ "receipts": all }), told))
+}
+
+fn notices(all: &[Value]) -> String {
+    let mut rows = vec![row(["SUBMISSION", "PUBLICATION ID", "RECIPIENT", "WHAT", "WHY"])];
+    for notice in all {
+        let [submission, id, recipient] =
+            ["submission", "publication_id", "recipient"].map(|field| text(notice, field));
+        let reason = notice.get("reason").filter(|reason| reason.is_object());
+        let what = match reason {
+            None => text(notice, "ack"),
+            // The TTP does not know the sender's reference: what it says under its own is no final answer.
+            Some(_) if id.is_empty() => "NOTE",
+            Some(_) => "ERROR",
+        };
+        rows.push(row([submission, id, recipient, what, &reason.map(submit::reason).unwrap_or_default()]));
+    }
+    table(&rows)
 }
 
 fn read(client: &Client, base: &str, item: &str, out: Option<&Path>) -> Result<Report, Failed> {
+    let item = &escape(item);
     let message = client.get(&format!("{base}/items/{item}"), &[])?;
     let mut told = format!("{message:#}");
     if let Some(folder) = out {
@@ -79,6 +108,9 @@ fn read(client: &Client, base: &str, item: &str, out: Option<&Path>) -> Result<R
         told.clear();
         for path in download_parts(client, base, item, &message, folder)? {
             told.push_str(&format!("{}\n", path.display()));
+        }
+        if told.is_empty() {
+            told = "the message has no documents".to_owned();
         }
     }
     Ok(Report::new(message, told))

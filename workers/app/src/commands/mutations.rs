@@ -5,7 +5,7 @@ use crate::cli::Mutations;
 use crate::client::{list, number, text};
 use crate::failed::Failed;
 use crate::term::{Report, row, table};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::path::Path;
 
 /// Lines of events in one call: far below the platform's limit on a body.
@@ -43,13 +43,19 @@ pub fn run(place: &Place, wanted: &Mutations) -> Result<Report, Failed> {
                 let mutation = told.get("mutation").unwrap_or(told);
                 rows.push(row([&number(told, "number").to_string(), text(mutation, "kind"), text(mutation, "date")]));
             }
-            Ok(Report::new(page, table(&rows)))
+            let told = if rows.len() == 1 { "no notifications".to_owned() } else { table(&rows) };
+            Ok(Report::new(page, told))
         }
         Mutations::Ack { server, organisation, up_to } => {
             let organisation = address(organisation)?;
             let client = folder.owner(server, &organisation)?;
             let answer = client.post(&format!("/v1/feeds/{organisation}/ack"), &json!({ "up_to": up_to }))?;
-            Ok(Report::new(answer, format!("acknowledged up to {up_to}")))
+            // Less than was asked for when the feed does not go so far, more when it was acknowledged before.
+            let told = match answer.get("acked").and_then(Value::as_u64) {
+                Some(acked) => format!("acknowledged up to {acked}"),
+                None => "taken, but not applied yet".to_owned(),
+            };
+            Ok(Report::new(answer, told))
         }
     }
 }

@@ -55,21 +55,35 @@ fn files(place: &Place, wanted: &Send, client: &Client, letter: &Letter) -> Resu
         let publication_id = match &wanted.publication_id {
             Some(id) if wanted.files.len() == 1 => id.clone(),
             Some(_) => return Err(Failed::Usage("--publication-id goes with one file".to_owned())),
-            None => submit::publication_id(file)?,
+            None => submit::publication_id(file, letter)?,
         };
-        sent.push((file, submit::send(client, letter, file, &publication_id)?));
+        let outcome = match submit::send(client, letter, file, &publication_id) {
+            // One file's refusal does not hide what became of the others.
+            Err(Failed::Refused { code, text }) if wanted.files.len() > 1 => Err((code, text)),
+            other => Ok(other?),
+        };
+        sent.push((file, outcome));
         bar.inc(file.metadata().map_or(0, |found| found.len()));
     }
     bar.finish_and_clear();
     let deadline = Instant::now() + Duration::from_secs(wanted.wait.unwrap_or(0));
-    let mut rows = vec![row(["FILE", "SUBMISSION", "PUBLICATION ID", "ANSWER"])];
+    let mut rows = vec![row(["FILE", "SUBMISSION", "PUBLICATION ID", "ANSWER", ""])];
     let (mut values, mut refused) = (Vec::new(), false);
-    for (file, Sent { submission, publication_id }) in sent {
+    for (file, outcome) in sent {
+        let Sent { submission, publication_id } = match outcome {
+            Ok(sent) => sent,
+            Err((code, text)) => {
+                refused = true;
+                rows.push(row([&submit::file_name(file)?, "", "", "refused", &format!("{code} {text}")]));
+                values.push(json!({ "answer": "refused", "error": { "code": code, "text": text } }));
+                continue;
+            }
+        };
         let answer = if wanted.wait.is_some() { wait(place, client, &submission, deadline)? } else { None };
         let said = answer.as_ref().map_or("not yet", |(refused, _)| if *refused { "refused" } else { "delivered" });
         refused |= said == "refused";
-        rows.push(row([&submit::file_name(file)?, &submission, &publication_id, said]));
         let life = answer.map_or(Value::Null, |(_, life)| life);
+        rows.push(row([&submit::file_name(file)?, &submission, &publication_id, said, &submit::reasons(&life)]));
         values
             .push(json!({ "submission": submission, "publication_id": publication_id, "answer": said, "life": life }));
     }

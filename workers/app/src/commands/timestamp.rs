@@ -15,6 +15,9 @@ use std::path::Path;
 /// Most entries of one call.
 const ENTRIES: usize = 1_000;
 
+/// Refused entries that a person is told of; all of them stand in the JSON.
+const REFUSED_TOLD: usize = 20;
+
 /// Enrols, stamps, lists, fetches or verifies.
 ///
 /// # Errors
@@ -60,12 +63,20 @@ fn add(client: &Client, hospital: &MailboxAddress, lines: &str) -> Result<Report
     }
     let (mut accepted, mut answers) = (0, Vec::new());
     for batch in entries.chunks(ENTRIES) {
-        let answer = client.post("/v1/timestamp/entries", &json!({ "hospital": hospital, "entries": batch }))?;
+        let body = json!({ "hospital": hospital, "entries": batch });
+        let answer = client.post_answered("/v1/timestamp/entries", &body)?;
         accepted += list(&answer, "answers").iter().filter(|answer| text(answer, "is") == "accepted").count();
         answers.extend(list(&answer, "answers").iter().cloned());
     }
     let refused = entries.len() - accepted;
-    let told = format!("{accepted} accepted, {refused} refused");
+    let mut told = format!("{accepted} accepted, {refused} refused");
+    for answer in answers.iter().filter(|answer| text(answer, "is") != "accepted").take(REFUSED_TOLD) {
+        let why = match text(answer, "is") {
+            "conflict" => "conflict: it stands for another hash already",
+            _ => "invalid: a reference is a number from 1 on",
+        };
+        told.push_str(&format!("\nreference {}: {why}", number(answer, "ref")));
+    }
     Ok(Report { json: json!({ "answers": answers }), text: told, status: if refused > 0 { 3 } else { 0 } })
 }
 
@@ -83,7 +94,8 @@ fn bags(client: &Client, hospital: &MailboxAddress) -> Result<Report, Failed> {
         all.push(bag.clone());
         Ok(())
     })?;
-    Ok(Report::new(json!({ "bags": all }), table(&rows)))
+    let told = if all.is_empty() { "no bags yet: the first window has not ended".to_owned() } else { table(&rows) };
+    Ok(Report::new(json!({ "bags": all }), told))
 }
 
 /// Writes `N.xml` and `N.tsr` of a hospital's bags, and the lines of the listing; returns how many bags.
@@ -115,11 +127,17 @@ pub fn fetch_ca(client: &Client, path: &Path) -> Result<(), Failed> {
 
 fn verify(hospital: &MailboxAddress, folder: &Path, ca: &Path, listing: Option<&Path>) -> Result<Report, Failed> {
     let audited = crate::bags::audit_folder(hospital, folder, ca, listing)?;
+    if audited.bags == 0 {
+        return Err(Failed::Failure(format!("{}: there are no bags in it, nothing was verified", folder.display())));
+    }
     let findings: Vec<Value> = audited.findings.iter().map(|finding| json!(finding)).collect();
     let json = json!({
         "bags": audited.bags, "entries": audited.entries, "tokens_verified": audited.tokens, "findings": findings,
     });
     let mut told = format!("{} bags, {} entries, {} tokens verified", audited.bags, audited.entries, audited.tokens);
+    if listing.is_none() {
+        told.push_str("\nwithout --listing hospital, windows and chain were not looked at");
+    }
     for finding in &audited.findings {
         told.push_str(&format!("\nFAILED {finding}"));
     }

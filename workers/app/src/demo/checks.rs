@@ -3,14 +3,14 @@
 use super::collect::{Delivered, Found};
 use super::ground::Ground;
 use super::needles::Needles;
-use super::plan::{LETTERS, Plan};
+use super::plan::{Batch, LETTERS, Plan};
 use super::scenario::{Day, Submitted, What};
 use super::tally::{Side, Tally, delivered_header};
 use crate::bags::{Audit, audit_folder};
 use crate::client::{number, text};
 use crate::failed::{Failed, at};
 use crate::folder::folder_name;
-use crate::submit::read_outcome;
+use crate::submit::{read_outcome, reasons};
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::{self, File};
@@ -62,12 +62,18 @@ pub struct Verdict {
     pub numbers: Numbers,
     /// I1 to I8.
     pub findings: BTreeMap<&'static str, Vec<String>>,
+    /// What was refused, and why, for a person to read: one line for each.
+    pub refusals: Vec<String>,
 }
 
 impl Verdict {
     fn new() -> Verdict {
         let names = ["I1", "I2", "I3", "I4", "I5", "I6", "I7", "I8"];
-        Verdict { numbers: Numbers::default(), findings: names.map(|name| (name, Vec::new())).into() }
+        Verdict {
+            numbers: Numbers::default(),
+            findings: names.map(|name| (name, Vec::new())).into(),
+            refusals: Vec::new(),
+        }
     }
 
     /// Notes that an invariant does not hold.
@@ -120,6 +126,9 @@ fn answers(plan: &Plan, day: &Day, found: &Found, verdict: &mut Verdict) {
         let negative = outcome.is_refused();
         verdict.numbers.refused += u64::from(negative);
         verdict.numbers.delivered += u64::from(outcome.is_final && !negative);
+        if negative {
+            verdict.refusals.push(format!("{} was refused: {}", described(plan, sent), reasons(&sent.life)));
+        }
         let expected = match sent.what {
             What::Batch(place) => plan.batches[place].expected,
             What::Letter(_) => Some(true),
@@ -158,6 +167,18 @@ fn late(sent: &Submitted, verdict: &mut Verdict) {
     let answered = crate::client::list(&sent.life, "recipients").iter().map(|recipient| &recipient["answered_at"]);
     if answered.filter_map(Value::as_i64).any(|at| at - accepted > ANSWER_MS) {
         verdict.fault("I5", format!("{} was answered late", name(sent)));
+    }
+}
+
+/// A submission as its sender knows it.
+fn described(plan: &Plan, sent: &Submitted) -> String {
+    match sent.what {
+        What::Batch(place) => {
+            let Batch { file, project, .. } = &plan.batches[place];
+            let file = file.file_name().unwrap_or_default().to_string_lossy();
+            format!("{file} for {}", plan.projects[*project].name)
+        }
+        What::Letter(_) => name(sent),
     }
 }
 

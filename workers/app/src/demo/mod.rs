@@ -206,7 +206,9 @@ fn text(root: &Path, verdict: &Verdict, seconds: f64) -> String {
     for (name, found) in &verdict.findings {
         found.iter().for_each(|finding| out.push_str(&format!("{name}: {finding}\n")));
     }
-    out.push_str(&format!("\nwhat is left: {}\n", root.join("out").display()));
+    out.push('\n');
+    verdict.refusals.iter().for_each(|refusal| out.push_str(&format!("{refusal}\n")));
+    out.push_str(&format!("what is left: {}\n", root.join("out").display()));
     out
 }
 

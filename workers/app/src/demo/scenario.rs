@@ -226,8 +226,9 @@ impl<'a> Scenario<'a> {
     }
 
     fn send_batch(&self, day: &mut Day, place: usize, batch: &Batch) -> Result<(), Failed> {
-        let id = submit::publication_id(&batch.file)?;
-        self.send(day, What::Batch(place), &batch.sender, &self.letter(batch), &batch.file, &id)
+        let letter = self.letter(batch);
+        let id = submit::publication_id(&batch.file, &letter)?;
+        self.send(day, What::Batch(place), &batch.sender, &letter, &batch.file, &id)
     }
 
     /// Letters from one hospital to the other; the first one is sent twice, as after a lost answer.
