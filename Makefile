@@ -7,6 +7,9 @@ FEATURES := --features zegel/failpoints,zegel-embedded/failpoints
 TEST_ENV = ZEGEL_ORACLES=1 PATH="$(abspath $(ORACLES))/bin:$$PATH" \
   ZEGEL_BIN=$(abspath target/release/zegel) ZEGEL_FAILPOINTS_BIN=$(abspath target/debug/zegel)
 
+# Real servers, as unprivileged processes that end with the command.
+SERVICES = deploy/dev/services run postgres --
+
 .PHONY: help test oracles lint unit end-to-end load clean
 
 help: ## lists the targets
@@ -14,7 +17,7 @@ help: ## lists the targets
 
 test: oracles lint ## everything that CI runs: lints, then every test, with the release build under the end-to-end tests
 	$(CARGO) build --release --locked -p zegel
-	$(TEST_ENV) $(CARGO) test --workspace --locked --no-fail-fast $(FEATURES)
+	$(TEST_ENV) $(SERVICES) $(CARGO) test --workspace --locked --no-fail-fast $(FEATURES)
 
 oracles: $(ORACLES)/.done ## independent tools that tests compare with, in target/oracles and from the system's packages
 
@@ -22,12 +25,13 @@ $(ORACLES)/.done: tests/oracles/requirements.txt tests/oracles/install
 	tests/oracles/install $(ORACLES)
 	touch $@
 
-lint: ## formatting and clippy, no warning allowed
+lint: oracles ## formatting, clippy and shellcheck, no warning allowed
 	$(CARGO) fmt --all -- --check
 	$(CARGO) clippy --workspace --all-targets --locked $(FEATURES) -- -D warnings
+	shellcheck deploy/dev/services deploy/dev/services.d/*.sh
 
 unit: oracles ## unit, property and conformance tests
-	$(TEST_ENV) $(CARGO) test --workspace --exclude zegel-suite --locked $(FEATURES)
+	$(TEST_ENV) $(SERVICES) $(CARGO) test --workspace --exclude zegel-suite --locked $(FEATURES)
 
 end-to-end: oracles ## the whole program from outside: demo on real input, leaks, crashes
 	$(CARGO) build --release --locked -p zegel
