@@ -8,7 +8,7 @@ TEST_ENV = ZEGEL_ORACLES=1 PATH="$(abspath $(ORACLES))/bin:$$PATH" \
   ZEGEL_BIN=$(abspath target/release/zegel) ZEGEL_FAILPOINTS_BIN=$(abspath target/debug/zegel)
 
 # Real servers, as unprivileged processes that end with the command.
-SERVICES = deploy/dev/services run postgres --
+SERVICES = deploy/dev/services run postgres rabbitmq --
 
 .PHONY: help test oracles lint unit end-to-end load clean
 
