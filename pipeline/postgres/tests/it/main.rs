@@ -10,4 +10,5 @@ mod opening;
 mod place;
 mod processes;
 mod proxy;
+mod relayed;
 mod suites;
