@@ -66,7 +66,12 @@ pub fn run(place: &Place) -> Result<Report, Failed> {
     let mut rows = vec![row(["CHECK", "WHAT", "LOOKED AT", ""])];
     let mut found = Vec::new();
     for line in &lines {
-        let said = if line.findings.is_empty() { "ok" } else { "FAILED" };
+        // A check that met nothing has shown nothing.
+        let said = match (line.findings.is_empty(), line.looked_at) {
+            (false, _) => "FAILED",
+            (true, 0) => "none there",
+            (true, _) => "ok",
+        };
         rows.push(row([line.invariant, line.what, &line.looked_at.to_string(), said]));
         found.extend(line.findings.iter().map(|finding| format!("{}: {finding}", line.invariant)));
     }
