@@ -225,7 +225,7 @@ impl Sender {
             // The first poll hands the frames over, so it is done here, in order.
             match (&mut publishing).now_or_never() {
                 None => self.confirms.push(publishing),
-                Some(confirm) => return self.confirmed(confirm),
+                Some(confirm) => self.confirmed(confirm), // the client was quicker; what waits is still to be published
             }
         }
     }

@@ -7,6 +7,7 @@
 pub mod broker;
 pub mod fixture;
 pub mod outbox;
+pub mod proxy;
 pub mod relays;
 pub mod runner;
 pub mod store;

@@ -2,8 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::disallowed_methods)]
 
-#[allow(dead_code)]
+mod declaring;
+mod faults;
+mod foreign;
+mod load;
 mod node;
-#[allow(dead_code)]
 mod place;
+mod reading;
 mod suite;

@@ -15,11 +15,13 @@ use zegel_core::transport::Transport;
 
 /// Declaring all 105 queues for each test would take longer than the test.
 static CHANNELS: LazyLock<&'static [Channel]> =
-    LazyLock::new(|| Box::leak(Box::new([*channel(SINGLE), Channel { partitions: 2, ..*channel(SPREAD) }])));
+    LazyLock::new(|| Box::leak(Box::new([SINGLE, SPREAD].map(|name| Channel { partitions: 2, ..*channel(name) }))));
 
 pub(crate) struct Place {
     pub(crate) url: String,
     pub(crate) options: Options,
+    /// Whether dropping it deletes the objects.
+    owner: bool,
 }
 
 impl Place {
@@ -28,7 +30,7 @@ impl Place {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let prefix = format!("t{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let options = Options { prefix, channels: *CHANNELS, ..Options::default() };
-        Place { url: url.to_owned(), options }
+        Place { url: url.to_owned(), options, owner: true }
     }
 
     /// A place with everything declared.
@@ -36,6 +38,11 @@ impl Place {
         let place = Place::bare(url);
         place.topology().await.apply().await.unwrap();
         place
+    }
+
+    /// The same place by another way.
+    pub(crate) fn sharing(place: &Place, url: &str) -> Place {
+        Place { url: url.to_owned(), options: place.options.clone(), owner: false }
     }
 
     pub(crate) async fn topology(&self) -> Topology {
@@ -65,6 +72,9 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
+        if !self.owner {
+            return;
+        }
         let (url, options) = (self.url.clone(), self.options.clone());
         let deleting = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

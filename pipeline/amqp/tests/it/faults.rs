@@ -1,0 +1,132 @@
+//! What networks, machines and full memories do, under load.
+
+use crate::load::{Load, pair, parcel, rounds, single};
+use crate::node::Node;
+use crate::place::Place;
+use crate::place_or_skip;
+use std::time::{Duration, Instant};
+use zegel_conformance::fixture::{SPREAD, slot};
+use zegel_conformance::proxy::Proxy;
+use zegel_core::slot::INTAKE;
+use zegel_core::transport::{Lane, Mark, Parcel, Transport};
+use zegel_core::{BrokerError, Slot};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+async fn proxied(place: &Place) -> (Proxy, String) {
+    let address = place.url.rsplit_once('@').unwrap().1.split('/').next().unwrap();
+    let proxy = Proxy::before(address).await.unwrap();
+    let url = place.url.replace(address, &proxy.address().to_string());
+    (proxy, url)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cuts_in_mid_frame_lose_nothing_and_keep_the_order() {
+    let place = place_or_skip!();
+    let (proxy, url) = proxied(&place).await;
+    let (sending, reading) = pair(&place, &url).await;
+    let load = Load::begin(sending.clone(), reading.clone()).await;
+    for round in 0..u64::from(rounds()) {
+        let before = proxy.connections();
+        if round % 2 == 0 {
+            proxy.cut_after(50_000 + 7_919 * round);
+        } else {
+            proxy.cut();
+        }
+        load.more(500, MINUTE).await;
+        assert!(proxy.connections() > before, "nothing was cut");
+    }
+    load.end("cut").await;
+    sending.close().await;
+    reading.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_silent_network_and_half_open_connections_are_noticed() {
+    let place = place_or_skip!();
+    let (proxy, url) = proxied(&place).await;
+    let mut quick = Place::sharing(&place, &url);
+    quick.options.heartbeat = 1;
+    quick.options.send_within = Duration::from_secs(2);
+    let (sending, reading) = (quick.connect().await, quick.connect().await);
+    let load = Load::begin(sending.clone(), reading.clone()).await;
+    proxy.hold(true);
+    let since = Instant::now();
+    let refused = sending.send(Lane::of(single()), vec![parcel(u64::MAX >> 1)]).await;
+    assert!(matches!(refused[..], [Err(BrokerError::Unavailable(_))]), "sent into silence: {refused:?}");
+    assert!(since.elapsed() < Duration::from_secs(4), "a send waited {:?} for a silent network", since.elapsed());
+    tokio::time::sleep(Duration::from_secs(4)).await; // longer than two heartbeats
+    proxy.hold(false);
+    load.more(500, MINUTE).await;
+    let before = proxy.connections();
+    proxy.half_open();
+    let took = load.more(500, MINUTE).await;
+    assert!(proxy.connections() > before, "half-open connections were kept");
+    assert!(took < Duration::from_secs(20), "half-open connections were noticed after {took:?}");
+    load.end("silence").await;
+    sending.close().await;
+    reading.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_node_loses_nothing_that_was_confirmed() {
+    let Some(node) = tokio::task::spawn_blocking(|| Node::start(Vec::new())).await.unwrap() else { return };
+    let node = std::sync::Arc::new(node);
+    let place = Place::at(node.url()).await;
+    let (sending, reading) = (place.connect().await, place.connect().await);
+    let load = Load::begin(sending.clone(), reading.clone()).await;
+    // A start takes seconds: one in five of the rounds of a fault that takes milliseconds.
+    for _ in 0..rounds().div_ceil(5) {
+        let again = node.clone();
+        tokio::task::spawn_blocking(move || {
+            again.kill();
+            again.restart();
+        })
+        .await
+        .unwrap();
+        load.more(500, MINUTE).await;
+    }
+    load.end("killed").await;
+    sending.close().await;
+    reading.close().await;
+}
+
+fn edge(sequence: u64) -> Parcel {
+    Parcel { mark: Mark::Edge { session: [3; 16], sequence }, ..parcel(sequence) }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_memory_alarm_holds_edges_back_and_loses_nothing() {
+    let Some(node) = tokio::task::spawn_blocking(|| Node::start(Vec::new())).await.unwrap() else { return };
+    let mut place = Place::at(node.url()).await;
+    place.options.send_within = Duration::from_secs(3);
+    let amqp = place.connect().await;
+    let intake = Lane::of(Slot { group: INTAKE, ..slot(SPREAD, 0) });
+    assert!(amqp.send(intake, vec![edge(1)]).await[0].is_ok());
+    node.ctl(&["set_vm_memory_high_watermark", "0.00001"]);
+    let (mut refused, mut sequence, since) = (None, 1, Instant::now());
+    while refused.is_none() {
+        assert!(since.elapsed() < MINUTE, "an edge publishes on under an alarm");
+        sequence += 1;
+        refused = match &amqp.send(intake, vec![edge(sequence)]).await[0] {
+            Err(BrokerError::Full { retry_after_ms, .. }) => Some(*retry_after_ms),
+            _ => None,
+        };
+    }
+    assert!(refused > Some(0), "an edge is not told when to come back");
+    let (since, numbered) = (Instant::now(), Lane::of(single()));
+    let inside = amqp.send(numbered, vec![parcel(1)]).await;
+    assert!(matches!(inside[..], [Err(BrokerError::Unavailable(_))]), "a relay under an alarm is told {inside:?}");
+    assert!(since.elapsed() < Duration::from_secs(5), "a relay waits {:?} under an alarm", since.elapsed());
+    let quick = Instant::now();
+    assert!(matches!(amqp.send(intake, vec![edge(99)]).await[..], [Err(BrokerError::Full { .. })]));
+    assert!(quick.elapsed() < Duration::from_millis(200), "an edge waits under an alarm");
+    node.ctl(&["set_vm_memory_high_watermark", "0.4"]);
+    let since = Instant::now();
+    while amqp.send(numbered, vec![parcel(1)]).await[0].is_err() || amqp.send(intake, vec![edge(100)]).await[0].is_err()
+    {
+        assert!(since.elapsed() < MINUTE, "nothing is sent after the alarm");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    amqp.close().await;
+}

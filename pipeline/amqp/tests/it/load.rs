@@ -1,0 +1,155 @@
+//! One relay and one reader that go on through every fault, and what they saw checked: nothing that was confirmed is
+//! lost, nothing comes before what was sent before it, repetitions aside.
+
+use crate::place::Place;
+use bytes::Bytes;
+use schemas::{Key, MessageId};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use tokio::task::JoinHandle;
+use zegel_amqp::Amqp;
+use zegel_conformance::fixture::{SINGLE, slot};
+use zegel_core::transport::{Lane, Mark, Parcel, Transport};
+use zegel_core::{BatchLimits, Sealed, Slot};
+
+/// What a relay takes at a time.
+const BATCH: u64 = 100;
+
+/// How often a fault is repeated: a few times in every run, as often as `ZEGEL_ROUNDS` says in a long one.
+pub(crate) fn rounds() -> u32 {
+    std::env::var("ZEGEL_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(5)
+}
+
+pub(crate) fn single() -> Slot {
+    slot(SINGLE, 0)
+}
+
+pub(crate) fn parcel(n: u64) -> Parcel {
+    let mut id = [0; 16];
+    id[8..].copy_from_slice(&n.to_be_bytes());
+    let body = Sealed::from_stored(Bytes::from(vec![n.to_le_bytes()[0]; 1_000]));
+    Parcel { mark: Mark::Number(n), key: Key(id), id: MessageId(id), body }
+}
+
+/// What a load counts while it runs.
+#[derive(Default)]
+struct Counts {
+    stop: AtomicBool,
+    /// The relay has ended, and `confirmed` is its last word.
+    ended: AtomicBool,
+    confirmed: AtomicU64,
+    applied: AtomicU64,
+    repeated: AtomicU64,
+    refused: AtomicU64,
+}
+
+pub(crate) struct Load {
+    counts: Arc<Counts>,
+    relay: JoinHandle<()>,
+    reader: JoinHandle<Duration>,
+}
+
+impl Load {
+    /// Begins with the first message and waits until some have arrived.
+    pub(crate) async fn begin(sending: Arc<Amqp>, reading: Arc<Amqp>) -> Load {
+        let counts = Arc::new(Counts::default());
+        let relay = tokio::spawn(relay(sending, Arc::clone(&counts)));
+        let reader = tokio::spawn(reader(reading, Arc::clone(&counts)));
+        let load = Load { counts, relay, reader };
+        load.more(1_000, Duration::from_secs(60)).await;
+        load
+    }
+
+    pub(crate) fn applied(&self) -> u64 {
+        self.counts.applied.load(Ordering::SeqCst)
+    }
+
+    /// Waits until so many more were applied; returns how long that took.
+    pub(crate) async fn more(&self, count: u64, within: Duration) -> Duration {
+        let (since, target) = (Instant::now(), self.applied() + count);
+        while self.applied() < target {
+            assert!(!self.reader.is_finished() && !self.relay.is_finished(), "the load has ended");
+            assert!(since.elapsed() < within, "nothing goes on after {within:?}, at {}", self.applied());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        since.elapsed()
+    }
+
+    /// Ends sending, waits for everything that was confirmed, and returns the longest pause between two messages.
+    pub(crate) async fn end(self, what: &str) -> Duration {
+        self.counts.stop.store(true, Ordering::SeqCst);
+        self.relay.await.unwrap();
+        let pause = tokio::time::timeout(Duration::from_secs(60), self.reader).await;
+        let counts = |counter: &AtomicU64| counter.load(Ordering::SeqCst);
+        let (confirmed, applied) = (counts(&self.counts.confirmed), counts(&self.counts.applied));
+        let pause =
+            pause.unwrap_or_else(|_| panic!("{what}: confirmed up to {confirmed}, but only {applied} came")).unwrap();
+        let (confirmed, applied) = (confirmed, counts(&self.counts.applied).max(applied));
+        assert!(applied >= confirmed, "{what}: confirmed up to {confirmed}, but only {applied} came");
+        println!(
+            "{what}: {confirmed} confirmed, {applied} applied, {} came again, {} sends refused, longest pause {pause:?}",
+            counts(&self.counts.repeated),
+            counts(&self.counts.refused)
+        );
+        pause
+    }
+}
+
+/// As the relays do: in number order, from the lowest on that is not confirmed.
+async fn relay(amqp: Arc<Amqp>, counts: Arc<Counts>) {
+    let mut next = 1;
+    while !counts.stop.load(Ordering::SeqCst) {
+        let outcomes = amqp.send(Lane::of(single()), (next..next + BATCH).map(parcel).collect()).await;
+        let confirmed = outcomes.iter().take_while(|outcome| outcome.is_ok()).count() as u64;
+        next += confirmed;
+        counts.confirmed.store(next - 1, Ordering::SeqCst);
+        if confirmed < BATCH {
+            counts.refused.fetch_add(1, Ordering::SeqCst);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+    counts.ended.store(true, Ordering::SeqCst);
+}
+
+/// As a group does: the next number, or a repetition, and never anything else.
+async fn reader(amqp: Arc<Amqp>, counts: Arc<Counts>) -> Duration {
+    let (mut applied, mut last, mut longest) = (0u64, Instant::now(), Duration::ZERO);
+    let done = |applied| counts.ended.load(Ordering::SeqCst) && applied >= counts.confirmed.load(Ordering::SeqCst);
+    while !done(applied) {
+        let Ok(mut arrivals) = amqp.receive(single(), applied).await else {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            continue;
+        };
+        while !done(applied) {
+            let limits = BatchLimits { messages: 200, bytes: 1 << 20 };
+            let Ok(batch) = tokio::time::timeout(Duration::from_millis(200), arrivals.next(limits)).await else {
+                continue;
+            };
+            let Ok(batch) = batch else { break };
+            for arrival in &batch {
+                let Mark::Number(number) = arrival.parcel.mark else { panic!("a mark of another kind") };
+                assert_eq!(arrival.parcel, parcel(number), "a parcel was altered");
+                assert!(number <= applied + 1, "{number} came after {applied}: what is between was lost or comes late");
+                if number <= applied {
+                    counts.repeated.fetch_add(1, Ordering::SeqCst);
+                } else {
+                    longest = longest.max(last.elapsed());
+                    (applied, last) = (number, Instant::now());
+                    counts.applied.store(applied, Ordering::SeqCst);
+                }
+            }
+            let tag = batch.last().unwrap().tag;
+            if arrivals.settle(tag).await.is_err() {
+                break;
+            }
+        }
+    }
+    longest
+}
+
+/// Two connections through the proxy, one transport for each side, as two processes have.
+pub(crate) async fn pair(place: &Place, through: &str) -> (Arc<Amqp>, Arc<Amqp>) {
+    let place = Place::sharing(place, through);
+    (place.connect().await, place.connect().await)
+}

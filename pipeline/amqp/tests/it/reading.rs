@@ -1,0 +1,88 @@
+//! Readers that follow one another: in one process, in several, with more than they may hold.
+
+use crate::load::{parcel, single};
+use crate::place_or_skip;
+use bytes::Bytes;
+use std::time::{Duration, Instant};
+use zegel_core::transport::{Arrivals, Lane, Mark, Parcel, Transport};
+use zegel_core::{BatchLimits, BrokerError, Sealed};
+
+const TEN: BatchLimits = BatchLimits { messages: 10, bytes: 64 << 20 };
+
+async fn numbers(reader: &mut dyn Arrivals, count: usize) -> Vec<u64> {
+    let mut got = Vec::new();
+    while got.len() < count {
+        let arrivals = tokio::time::timeout(Duration::from_secs(10), reader.next(TEN)).await.unwrap().unwrap();
+        got.extend(arrivals.iter().map(|arrival| match arrival.parcel.mark {
+            Mark::Number(number) => number,
+            Mark::Edge { .. } => panic!("a mark of another kind"),
+        }));
+    }
+    got
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn order_is_kept_when_readers_follow_one_another_without_a_pause() {
+    let mut place = place_or_skip!();
+    place.options.prefetch = 40;
+    let one = place.connect().await;
+    let two = place.connect().await;
+    let sent = one.send(Lane::of(single()), (1..=300).map(parcel).collect()).await;
+    assert!(sent.iter().all(Result::is_ok));
+    for round in 0..20 {
+        let amqp = if round % 2 == 0 { &one } else { &two };
+        let mut reader = amqp.receive(single(), 0).await.unwrap();
+        assert_eq!(numbers(&mut *reader, 30).await[..30], (1..=30).collect::<Vec<_>>(), "in round {round}");
+    }
+    one.close().await;
+    two.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_reader_does_not_share_the_queue_with_the_first() {
+    let mut place = place_or_skip!();
+    place.options.answer_within = Duration::from_millis(1_500);
+    let (one, two) = (place.connect().await, place.connect().await);
+    let first = one.receive(single(), 0).await.unwrap();
+    let since = Instant::now();
+    let second = two.receive(single(), 0).await.err();
+    assert!(matches!(second, Some(BrokerError::Unavailable(_))), "two readers share one queue");
+    assert!(since.elapsed() < Duration::from_secs(4), "refused after {:?}", since.elapsed());
+    drop(first);
+    assert!(two.receive(single(), 0).await.is_ok(), "the first reader's end is not seen");
+    one.close().await;
+    two.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_that_holds_too_many_bytes_starts_again_with_fewer() {
+    let mut place = place_or_skip!();
+    place.options.held_bytes = 3 << 20;
+    let amqp = place.connect().await;
+    let large = |n| Parcel { body: Sealed::from_stored(Bytes::from(vec![0; 1 << 20])), ..parcel(n) };
+    let sent = amqp.send(Lane::of(single()), (1..=12).map(large).collect()).await;
+    assert!(sent.iter().all(Result::is_ok));
+    let one = BatchLimits { messages: 1, bytes: 1 };
+    let mut greedy = amqp.receive(single(), 0).await.unwrap();
+    let mut held = 0;
+    while greedy.next(one).await.is_ok() {
+        held += 1;
+        assert!(held < 12, "a reader holds more bytes than it may");
+    }
+    drop(greedy);
+    let (mut applied, mut opened) = (0, 0);
+    while applied < 12 {
+        opened += 1;
+        assert!(opened < 10, "a reader ends again and again");
+        let mut reader = amqp.receive(single(), applied).await.unwrap();
+        while let Ok(arrivals) = reader.next(one).await {
+            let Mark::Number(number) = arrivals[0].parcel.mark else { panic!("a mark of another kind") };
+            assert!(number <= applied + 1, "{number} came after {applied}");
+            applied = applied.max(number);
+            if reader.settle(arrivals[0].tag).await.is_err() || applied == 12 {
+                break;
+            }
+        }
+    }
+    amqp.close().await;
+}
