@@ -28,10 +28,10 @@ impl Cluster {
         // The server's own user has to reach its folder.
         let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         std::fs::set_permissions(folder.path(), open).unwrap();
-        let script = r#""$0" up postgres && exec >/dev/null && cat >/dev/null; "$0" down postgres"#;
+        let script = r#""$0" up postgres && exec >/dev/null && cat >/dev/null; "$0" down postgres; rmdir "$1""#;
         let mut keeper = Command::new("bash")
             .args(["-c", script])
-            .arg(services())
+            .args([services().as_path(), folder.path()])
             .env("ZEGEL_SERVICES_DIR", folder.path().join("services"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
