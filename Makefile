@@ -10,7 +10,7 @@ TEST_ENV = ZEGEL_ORACLES=1 PATH="$(abspath $(ORACLES))/bin:$$PATH" \
 # Real servers, as unprivileged processes that end with the command.
 SERVICES = deploy/dev/services run postgres rabbitmq --
 
-.PHONY: help test oracles lint unit end-to-end load clean
+.PHONY: help test oracles lint unit end-to-end chaos load clean
 
 help: ## lists the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
@@ -36,6 +36,10 @@ unit: oracles ## unit, property and conformance tests
 end-to-end: oracles ## the whole program from outside: demo on real input, leaks, crashes
 	$(CARGO) build --release --locked -p zegel
 	$(TEST_ENV) $(CARGO) test --workspace --locked $(FEATURES) --test tidy --test demo_from_outside --test leaks --test crash -- --nocapture
+
+chaos: oracles ## kills of processes and servers, 50 rounds on every pair of store and broker
+	$(CARGO) build --release --locked -p zegel
+	ZEGEL_ROUNDS=50 $(TEST_ENV) $(SERVICES) $(CARGO) test --workspace --locked $(FEATURES) --test beyond -- --nocapture --test-threads 1
 
 load: ## the load generator, every scenario
 	$(CARGO) run --release --locked -p load-tests -- all

@@ -12,6 +12,7 @@ pub mod keys;
 pub mod memory;
 pub mod memory_transport;
 pub mod metrics;
+pub mod moving;
 pub mod names;
 pub mod objects;
 pub mod relayed;

@@ -23,7 +23,7 @@ const APPLICATION_ID: i64 = 0x5A47_4C31;
 /// pages would give it an overflow page; 16 KiB pages write more of what did not change.
 pub(crate) const PAGE: u64 = 8_192;
 /// Bits of a message's number within its partition.
-const NUMBER_BITS: u32 = 40;
+pub(crate) const NUMBER_BITS: u32 = 40;
 /// The largest number a partition may reach: over a trillion, a billion messages a day for three years in one partition.
 pub(crate) const MAX_NUMBER: u64 = (1 << NUMBER_BITS) - 1;
 /// How long a statement waits for a lock that another connection holds. The writer has no rival; only a restart of the

@@ -16,6 +16,7 @@ mod cache;
 mod check;
 mod checkpoint;
 mod error;
+mod export;
 mod layout;
 mod lock;
 mod metrics;
@@ -47,6 +48,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use zegel_core::memory::Alive;
+use zegel_core::moving::{Cell, Export, Place};
 use zegel_core::store::{Claim, DeadFilter, DeadLetter, Parked, ParkedHead, SlotStats, Timer};
 use zegel_core::{Broker, BrokerError, Outgoing, OwnerId, Read, Rows, Slot, Step, Store, StoreError, Subscription};
 
@@ -381,4 +383,12 @@ fn lines_of(partition: &shared::Partition) -> impl Iterator<Item = SlotStats> + 
         dead: 0,
         timers: 0,
     })
+}
+
+#[async_trait]
+impl Export for Embedded {
+    async fn export(&self, place: &Place, rows: usize, bytes: usize) -> Result<Vec<Vec<Cell>>, StoreError> {
+        let place = place.clone();
+        self.readers.run(move |connection| export::export(connection, &place, rows, bytes)).await
+    }
 }

@@ -5,11 +5,12 @@
 use crate::cache::Cache;
 use crate::error::OpenError;
 use crate::shared::Shared;
-use crate::{layout, lines_of, publish_progress, queries};
+use crate::{export, layout, lines_of, publish_progress, queries};
 use bytes::Bytes;
 use rusqlite::Connection;
 use schemas::Key;
 use std::path::Path;
+use zegel_core::moving::{Cell, Place};
 use zegel_core::store::{DeadFilter, DeadLetter, ParkedHead, SlotStats};
 use zegel_core::{Outgoing, Read, Rows, Sealed, Slot, Space, StoreError};
 
@@ -59,6 +60,14 @@ impl Offline {
         limit: usize,
     ) -> Result<Vec<(Key, Bytes, Sealed)>, StoreError> {
         queries::scan(&self.connection, space, after, limit)
+    }
+
+    /// See [`zegel_core::moving::Export::export`].
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn export(&self, place: &Place, rows: usize, bytes: usize) -> Result<Vec<Vec<Cell>>, StoreError> {
+        export::export(&self.connection, place, rows, bytes)
     }
 
     /// Gives every sealed message to `each`, with the table that holds it. For checks that look at everything.

@@ -18,6 +18,7 @@ mod committer;
 mod connect;
 mod error;
 mod group;
+mod import;
 mod layout;
 mod metrics;
 mod migrate;
@@ -44,6 +45,7 @@ use schemas::Millis;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::task::JoinHandle;
+use zegel_core::moving::{Cell, Import, Place};
 use zegel_core::slot::{INTAKE, RELAY};
 use zegel_core::store::{Claim, DeadFilter, DeadLetter, Parked, ParkedHead, Progress, SlotStats, Timer};
 use zegel_core::{
@@ -136,6 +138,14 @@ impl Postgres {
     #[must_use]
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+
+    /// Whether a move from another store was begun and has not ended: nothing may work on this one.
+    ///
+    /// # Errors
+    /// When PostgreSQL does not answer.
+    pub async fn is_being_filled(&self) -> Result<bool, StoreError> {
+        self.reading.repeat(import::is_going_on).await
     }
 
     /// Refuses what is new, finishes what is under way, and closes the connections. Subscriptions end.
@@ -352,5 +362,20 @@ impl Outbox for Postgres {
         let mut progress = self.reading.repeat(queries::progress).await?;
         progress.retain(|one| self.shared.partition(one.channel, one.partition).is_some());
         Ok(progress)
+    }
+}
+
+#[async_trait]
+impl Import for Postgres {
+    async fn begin_import(&self, source: [u8; 16]) -> Result<Place, StoreError> {
+        self.reading.repeat(|session| import::begin(session, source)).await
+    }
+
+    async fn import(&self, place: &Place, rows: Vec<Vec<Cell>>, next: &Place) -> Result<(), StoreError> {
+        self.reading.repeat(|session| import::take(session, place, &rows, next)).await
+    }
+
+    async fn end_import(&self) -> Result<(), StoreError> {
+        self.reading.repeat(import::end).await
     }
 }

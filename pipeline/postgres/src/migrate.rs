@@ -13,7 +13,7 @@ use zegel_core::Slot;
 use zegel_core::slot::{INTAKE, RELAY};
 
 /// Each version's statements, in order: version n is the n-th.
-const MIGRATIONS: &[&str] = &[include_str!("../migrations/0001.sql")];
+const MIGRATIONS: &[&str] = &[include_str!("../migrations/0001.sql"), include_str!("../migrations/0002.sql")];
 
 /// Brings the schema up to date and returns when that is durable. After an error the connection is to be dropped, which
 /// rolls everything back.

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, clippy::disallowed_methods)] // a test tells what it skips, and its threads may sleep
 
+pub mod history;
 pub mod server;
 
 use std::path::{Path, PathBuf};

@@ -108,6 +108,16 @@ impl Server {
         matches!(self.child.try_wait(), Ok(Some(_)))
     }
 
+    /// Slots of a stage that this process owns, as its metrics say.
+    #[must_use]
+    pub fn owned(&self, stage: &str) -> u64 {
+        let text = Client::new(&self.address, "").get_bytes("/metrics").unwrap_or_default();
+        let label = format!("stage=\"{stage}\"");
+        let lines = String::from_utf8_lossy(&text).into_owned();
+        let of_stage = lines.lines().filter(|line| line.starts_with("zegel_slot_owned{") && line.contains(&label));
+        of_stage.filter(|line| line.ends_with(" 1")).count() as u64
+    }
+
     /// A client with the operator's token.
     #[must_use]
     pub fn operator(&self) -> Client {

@@ -1,6 +1,8 @@
 //! The command line: one executable, its work by subcommand. Every command has `--json` and an example in its help.
 
+use crate::endpoint::Endpoint;
 use crate::failed::EXIT_HELP;
+use crate::roles::Role;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum, value_parser};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -27,7 +29,8 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the platform: all roles in one process
-    #[command(after_help = "Example:\n  zegel up --data /var/lib/zegel")]
+    #[command(after_help = "Examples:\n  zegel up --data /var/lib/zegel\n  \
+        zegel up --data /var/lib/zegel --store postgres://zegel@db/zegel --broker amqp://zegel@mq --roles gateway,relays")]
     Up(Up),
     /// Run a whole day in seconds: batches, receipts, stamps, mutations; then check every invariant
     #[command(after_help = "Example:\n  zegel demo --data /tmp/zegel-demo --window 3\n  \
@@ -60,13 +63,16 @@ pub enum Command {
     /// Check a data folder offline, invariant by invariant; it is opened read-only
     #[command(after_help = "Example:\n  zegel check --data /var/lib/zegel")]
     Check,
-    /// Print every channel: as a table, a Mermaid picture or an AsyncAPI 3 document
-    #[command(after_help = "Example:\n  zegel topology --format mermaid")]
-    Topology {
-        /// How to print it
-        #[arg(long, value_enum, default_value = "table")]
-        format: TopologyFormat,
-    },
+    /// Print every channel, or compare the channels with a foreign broker and declare what is missing
+    #[command(
+        after_help = "Examples:\n  zegel topology --format mermaid\n  zegel topology plan --broker amqp://zegel@mq"
+    )]
+    Topology(Topology),
+    /// Move an embedded store's whole content into PostgreSQL, offline; go on with the same command after a cut
+    #[command(
+        after_help = "Example:\n  zegel migrate --data /var/lib/zegel --store postgres://zegel@db/zegel --dry-run"
+    )]
+    Migrate(Migrate),
     /// Show the settings in force, the commented defaults, or check a settings file
     #[command(subcommand, after_help = "Example:\n  zegel config default > zegel.toml")]
     Config(Config),
@@ -80,7 +86,24 @@ pub struct Up {
     pub listen: Option<SocketAddr>,
     /// Only some roles; possible where the store is PostgreSQL
     #[arg(long, value_delimiter = ',', value_name = "ROLE")]
-    pub roles: Vec<String>,
+    pub roles: Vec<Role>,
+    /// Which backends
+    #[command(flatten)]
+    pub backends: Backends,
+}
+
+/// Where the platform keeps what.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Backends {
+    /// Where state is kept: embedded, or postgres://user:password@host/database
+    #[arg(long, value_name = "URL")]
+    pub store: Option<Endpoint>,
+    /// Where messages travel: store, amqp://user:password@host, or kafka://host:port
+    #[arg(long, value_name = "URL")]
+    pub broker: Option<Endpoint>,
+    /// Where large content is kept: folder, or s3://bucket/prefix
+    #[arg(long, value_name = "URL")]
+    pub objects: Option<Endpoint>,
 }
 
 /// `zegel demo`.
@@ -101,6 +124,54 @@ pub struct Demo {
     /// Delete what an earlier demo left in the folder and begin anew
     #[arg(long)]
     pub force: bool,
+    /// Which backends; they must be empty, or what a demo left in them
+    #[command(flatten)]
+    pub backends: Backends,
+}
+
+/// `zegel migrate`.
+#[derive(Debug, Args)]
+pub struct Migrate {
+    /// The empty store that everything goes to: postgres://user:password@host/database
+    #[arg(long, value_name = "URL")]
+    pub store: Endpoint,
+    /// Count what would move; nothing is changed
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// `zegel topology`.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct Topology {
+    /// How to print it
+    #[arg(long, value_enum, default_value = "table")]
+    pub format: TopologyFormat,
+    /// At a broker
+    #[command(subcommand)]
+    pub action: Option<TopologyAction>,
+}
+
+/// What to do with a broker's queues or topics.
+#[derive(Debug, Subcommand)]
+pub enum TopologyAction {
+    /// Show what differs between the topology and the broker; nothing is changed
+    #[command(after_help = "Example:\n  zegel topology plan --broker kafka://127.0.0.1:9092")]
+    Plan(AtBroker),
+    /// Declare what is missing; what is there and different is refused, and then nothing is declared
+    #[command(after_help = "Example:\n  zegel topology apply --broker amqp://zegel@mq")]
+    Apply(AtBroker),
+    /// Like plan, with exit status 1 when anything differs
+    #[command(after_help = "Example:\n  zegel topology verify --broker amqp://zegel@mq")]
+    Verify(AtBroker),
+}
+
+/// Which broker.
+#[derive(Debug, Args)]
+pub struct AtBroker {
+    /// Which broker (default: that of the settings)
+    #[arg(long, value_name = "URL")]
+    pub broker: Option<Endpoint>,
 }
 
 /// Where the platform is, for commands that talk to it.

@@ -4,6 +4,8 @@
 //! a key that nobody knows is refused, in a file and in the environment.
 //! Failure behaviour: [`ConfigError`] says which setting, and what it must be.
 
+use crate::endpoint::Endpoint;
+use crate::roles::Role;
 use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
 use schemas::MailboxAddress;
@@ -17,7 +19,7 @@ pub const DEFAULT: &str = include_str!("default.toml");
 /// Sections whose names, followed by two underscores, mark a variable as one of ours.
 const SECTIONS: [&str; 5] = ["limits__", "mailbox__", "timestamp__", "runner__", "log__"];
 /// Settings at the top that a variable may set; other `ZEGEL_` variables belong to other programs (ZEGEL_TOKEN, …).
-const TOP: [&str; 4] = ["listen", "data", "ttp", "drain_s"];
+const TOP: [&str; 9] = ["listen", "data", "store", "broker", "installation", "objects", "roles", "ttp", "drain_s"];
 /// The longest drain: an init system kills sooner.
 const DRAIN_MAX_S: u64 = 3_600;
 /// Batches of one stage at the same time: a stage has 8 partitions, and more than 64 gains nothing anywhere.
@@ -55,6 +57,16 @@ pub struct Config {
     pub listen: SocketAddr,
     /// The data folder.
     pub data: PathBuf,
+    /// Where state is kept.
+    pub store: Endpoint,
+    /// Where messages travel.
+    pub broker: Endpoint,
+    /// Names everything of this installation at backends that several installations share.
+    pub installation: String,
+    /// Where large content is kept.
+    pub objects: Endpoint,
+    /// What this process does.
+    pub roles: Vec<Role>,
     /// The TTP's own address.
     pub ttp: String,
     /// How long a stop waits, in seconds.
@@ -105,6 +117,8 @@ pub struct Runner {
     pub concurrency: usize,
     /// Jobs at the same time.
     pub jobs: usize,
+    /// How long a process that fell silent keeps its slots, in milliseconds.
+    pub lease_ms: u32,
 }
 
 /// Logs.
@@ -136,6 +150,14 @@ pub struct Overrides {
     pub data: Option<PathBuf>,
     /// `--listen`.
     pub listen: Option<SocketAddr>,
+    /// `--store`.
+    pub store: Option<Endpoint>,
+    /// `--broker`.
+    pub broker: Option<Endpoint>,
+    /// `--objects`.
+    pub objects: Option<Endpoint>,
+    /// `--roles`.
+    pub roles: Option<Vec<Role>>,
 }
 
 impl Config {
@@ -158,6 +180,16 @@ impl Config {
         }
         if let Some(listen) = &overrides.listen {
             figment = figment.merge(Serialized::default("listen", listen));
+        }
+        let endpoints = [("store", &overrides.store), ("broker", &overrides.broker), ("objects", &overrides.objects)];
+        for (key, endpoint) in endpoints {
+            if let Some(endpoint) = endpoint {
+                // Not as it serialises: that hides the password.
+                figment = figment.merge(Serialized::default(key, endpoint.expose()));
+            }
+        }
+        if let Some(roles) = &overrides.roles {
+            figment = figment.merge(Serialized::default("roles", roles));
         }
         let config: Config = figment.extract().map_err(|error| ConfigError::Shape(error.to_string()))?;
         config.check()?;
@@ -183,12 +215,19 @@ impl Config {
     fn check(&self) -> Result<(), ConfigError> {
         self.ttp_address()?;
         let rules = [
+            (
+                "installation",
+                is_name(&self.installation),
+                "must be 1 to 30 lower-case letters and digits, a letter first",
+            ),
+            ("roles", !self.roles.is_empty(), "must name at least one role"),
             ("drain_s", (1..=DRAIN_MAX_S).contains(&self.drain_s), "must be 1 to 3600 seconds"),
             ("limits.batch", self.limits.batch > 0, "must be at least 1 byte"),
             ("limits.message", self.limits.message > 0, "must be at least 1 byte"),
             ("limits.message", self.limits.message <= self.limits.batch, "must not be over limits.batch"),
             ("mailbox.capacity", self.mailbox.capacity > 0, "must be at least 1 byte"),
             ("runner.concurrency", (1..=CONCURRENCY_MAX).contains(&self.runner.concurrency), "must be 1 to 64"),
+            ("runner.lease_ms", (500..=600_000).contains(&self.runner.lease_ms), "must be 500 to 600000"),
             ("runner.jobs", (1..=CONCURRENCY_MAX).contains(&self.runner.jobs), "must be 1 to 64"),
             (
                 "log.level",
@@ -203,6 +242,13 @@ impl Config {
             }),
         }
     }
+}
+
+/// What is a name at every backend, unquoted.
+fn is_name(text: &str) -> bool {
+    text.len() <= 30
+        && text.starts_with(|first: char| first.is_ascii_lowercase())
+        && text.chars().all(|one| one.is_ascii_lowercase() || one.is_ascii_digit())
 }
 
 fn value(key: &'static str, rule: &str) -> ConfigError {

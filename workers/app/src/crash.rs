@@ -5,15 +5,17 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Passes that are let through, so that the process dies under load and not while it starts.
+/// Passes that are let through, so that the process dies under load and not while it starts; `ZEGEL_CRASH_PASSES` says
+/// another number.
 const PASSES: u32 = 2;
 
 /// Arms what the environment asks for.
 pub fn arm() {
     let Ok(point) = std::env::var("ZEGEL_CRASH_AT") else { return };
+    let passes = std::env::var("ZEGEL_CRASH_PASSES").ok().and_then(|passes| passes.parse().ok()).unwrap_or(PASSES);
     let passed = AtomicU32::new(0);
     let armed = fail::cfg_callback(point, move || {
-        if passed.fetch_add(1, Ordering::SeqCst) >= PASSES {
+        if passed.fetch_add(1, Ordering::SeqCst) >= passes {
             std::process::abort();
         }
     });

@@ -5,6 +5,7 @@
 //! objects/            content over 64 KiB, encrypted               tokens       hashes of tokens, mode 0600
 //! projects/*.toml     TTP project documents                        tsa/         the time-stamp authority
 //! credentials/*.token tokens, mode 0600                            zegel.toml   settings, when there are any
+//! zegel.moved         where its embedded store has gone, if it was moved
 //! zegel.address       where the running platform listens          scratch/     encrypted buckets of batches at work
 //! ```
 //! Invariant I4: no file name or content here shows a person's number; a person's token file is named by a blinded key.
@@ -52,6 +53,16 @@ impl Folder {
     /// The database of the embedded store.
     pub fn database(&self) -> PathBuf {
         self.0.join("zegel.db")
+    }
+
+    /// The mark of a folder whose store was moved elsewhere: where to.
+    pub fn moved(&self) -> PathBuf {
+        self.0.join("zegel.moved")
+    }
+
+    /// Where the folder's store was moved to, if it was.
+    pub fn moved_to(&self) -> Option<String> {
+        fs::read_to_string(self.moved()).ok().map(|text| text.trim().to_owned())
     }
 
     /// The key file.

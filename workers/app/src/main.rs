@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod agent;
+mod backend;
 mod bags;
 mod check;
 mod cli;
@@ -14,10 +15,13 @@ mod commands;
 mod config;
 #[cfg(feature = "failpoints")]
 mod crash;
+mod declare;
 mod demo;
+mod endpoint;
 mod failed;
 mod folder;
 mod platform;
+mod roles;
 mod signals;
 mod store_metrics;
 mod submit;
@@ -25,7 +29,7 @@ mod telemetry;
 mod term;
 
 use clap::Parser;
-use cli::{Cli, Command};
+use cli::{Backends, Cli, Command};
 use commands::Place;
 use config::Overrides;
 use failed::Failed;
@@ -46,13 +50,22 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<Report, Failed> {
-    let listen = match &cli.command {
-        Command::Up(up) => up.listen,
+    let mut overrides = Overrides { file: cli.config, data: cli.data, ..Overrides::default() };
+    let backends = match &cli.command {
+        Command::Up(up) => {
+            overrides.listen = up.listen;
+            overrides.roles = Some(up.roles.clone()).filter(|roles| !roles.is_empty());
+            Some(&up.backends)
+        }
+        Command::Demo(demo) => Some(&demo.backends),
         _ => None,
     };
-    let place = Place { overrides: Overrides { file: cli.config, data: cli.data, listen }, json: cli.json };
+    if let Some(Backends { store, broker, objects }) = backends.cloned() {
+        (overrides.store, overrides.broker, overrides.objects) = (store, broker, objects);
+    }
+    let place = Place { overrides, json: cli.json };
     match &cli.command {
-        Command::Up(wanted) => commands::up::run(&place, wanted),
+        Command::Up(_) => commands::up::run(&place),
         Command::Demo(wanted) => demo::run(&place, wanted),
         Command::Send(wanted) => commands::send::run(&place, wanted),
         Command::Inbox(wanted) => commands::inbox::run(&place, wanted),
@@ -62,7 +75,8 @@ fn run(cli: Cli) -> Result<Report, Failed> {
         Command::Mailbox(wanted) => commands::mailbox::run(&place, wanted),
         Command::Dead(wanted) => commands::dead::run(&place, wanted),
         Command::Check => check::run(&place),
-        Command::Topology { format } => commands::topology::run(*format),
+        Command::Topology(wanted) => commands::topology::run(&place, wanted),
+        Command::Migrate(wanted) => commands::migrate::run(&place, wanted),
         Command::Config(wanted) => commands::settings::run(&place, wanted),
     }
 }

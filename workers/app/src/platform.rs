@@ -1,16 +1,20 @@
-//! The composition root: the only place that knows every kind. One process runs all roles over one data folder.
+//! The composition root: the only place that knows every kind. One process runs all roles over one data folder, or some
+//! roles where several processes share a store.
 //!
 //! Order of a start: open the port, take the folder's lock, read or make keys and authority, open the store, read the projects,
 //! start the workers, serve. Whatever is wrong is said before the first request is taken.
 //! Order of a stop: take no more requests, finish those in flight, drain the stages, close the store; all within the
 //! drain time. What is cut off is done again at the next start (I1, I2).
 
+use crate::backend::{self, Backend};
 use crate::config::Config;
 use crate::failed::{Failed, at};
-use crate::folder::{Folder, write_private};
+use crate::folder::{Folder, private_folder, write_private};
+use crate::roles::Role;
 use schemas::{MailboxAddress, Millis};
 use std::fs;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
@@ -19,11 +23,11 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use zegel_core::clock::SystemClock;
 use zegel_core::replies::Replies;
-use zegel_core::{Clock, Keys, Metrics, OwnerId, Ports, Runner, RunnerConfig};
+use zegel_core::{Clock, Keys, Metrics, Ports, Runner, RunnerConfig, Worker};
 use zegel_crypto::Keyring;
 use zegel_crypto::bag::Form;
 use zegel_crypto::tsa::Authority;
-use zegel_embedded::{Embedded, Lock, Options};
+use zegel_embedded::Lock;
 use zegel_gateway::{FileTokens, GatewayConfig, Grant, Platform, Tokens};
 use zegel_mailbox::{Boxes, Submissions};
 use zegel_mutations::{FanOut, Feed};
@@ -38,11 +42,16 @@ const ORGANISATION: &str = "Zegel";
 /// Threads that run steps and requests: as many as the aimed-at machine has cores. Heavy work has threads of its own.
 const THREADS: usize = 2;
 
+/// How long a start waits while another process makes the keys of a folder.
+const LOCK_PATIENCE: Duration = Duration::from_secs(30);
+const DAY_MS: i64 = 24 * 3_600_000;
+
 /// A platform that runs.
 pub struct Running {
     address: SocketAddr,
     folder: Folder,
-    embedded: Arc<Embedded>,
+    scratch: PathBuf,
+    backend: Backend,
     runner: Runner,
     shutdown: oneshot::Sender<()>,
     server: JoinHandle<std::io::Result<()>>,
@@ -70,22 +79,45 @@ pub async fn start(config: &Config, schedule: Schedule) -> Result<Running, Faile
     folder.create()?;
     let ttp = config.ttp_address()?;
 
+    backend::check(config)?;
+    let lock = lock(config, &folder).await?;
     // Keys, files and the authority's first keys block for a while.
-    let (place, runtime) = (folder.clone(), Handle::current());
-    let opened = tokio::task::spawn_blocking(move || open(&place, runtime)).await.map_err(failure)??;
+    let (place, settings, runtime) = (folder.clone(), config.clone(), Handle::current());
+    let opened = tokio::task::spawn_blocking(move || open(&place, &settings, runtime)).await.map_err(failure)??;
+    // A store that is shared has no lock: what was made in the folder is complete, and others may start now.
+    let lock = if backend::is_shared(config) { None } else { Some(lock) };
+    let backend = Backend::open(config, &folder, lock, &*opened.keys).await?;
     let metrics = Arc::new(Metrics::new().map_err(failure)?);
-    let ports = ports(&opened, &metrics);
-    let (embedded, tokens, ca_pem) = (opened.embedded.clone(), opened.tokens.clone(), opened.ca_pem.clone());
-    let runner = run_stages(config, opened, schedule, ports.clone(), ttp.clone())?;
-    let platform = front(config, tokens, ports, ttp, ca_pem, &embedded);
+    let ports = ports(&opened, &backend, &metrics);
+    let (tokens, ca_pem, scratch) = (opened.tokens.clone(), opened.ca_pem.clone(), opened.scratch.clone());
+    let runner = run_stages(config, opened, &backend, schedule, ports.clone(), ttp.clone())?;
+    let platform = front(config, tokens, ports, ttp, ca_pem, &backend);
     let (shutdown, stopped) = oneshot::channel::<()>();
-    let server = tokio::spawn(zegel_gateway::serve(listener, platform, async {
+    let stopped = async {
         // A dropped sender is a wish to stop as well.
         let _told = stopped.await;
-    }));
-    write_private(&folder.address(), &format!("http://{address}\n"))?;
+    };
+    let server = tokio::spawn(zegel_gateway::serve(listener, platform, stopped));
+    if config.roles.contains(&Role::Gateway) {
+        write_private(&folder.address(), &format!("http://{address}\n"))?;
+    }
     tracing::info!(ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX), "ready");
-    Ok(Running { address, folder, embedded, runner, shutdown, server })
+    Ok(Running { address, folder, scratch, backend, runner, shutdown, server })
+}
+
+/// The folder's lock, held by whoever makes keys in it, and for good by the one process of an embedded store.
+async fn lock(config: &Config, folder: &Folder) -> Result<Lock, Failed> {
+    let patience = Instant::now();
+    loop {
+        match Lock::take(&folder.database()) {
+            Ok(lock) => return Ok(lock),
+            // Another process of a shared store is making its keys: not for long.
+            Err(_) if backend::is_shared(config) && patience.elapsed() < LOCK_PATIENCE => {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            Err(error) => return Err(failure(error)),
+        }
+    }
 }
 
 impl Running {
@@ -97,11 +129,17 @@ impl Running {
     /// Stops within the drain time; whether everything in flight had ended by then.
     pub async fn drain(self, within: Duration) -> bool {
         let deadline = Instant::now() + within;
+        let own = format!("{}\n", self.url());
         let _already_gone = self.shutdown.send(());
         let served = tokio::time::timeout(within, self.server).await.is_ok();
         let drained = self.runner.drain(deadline.saturating_duration_since(Instant::now())).await;
-        self.embedded.close().await;
-        let _already_gone = fs::remove_file(self.folder.address());
+        self.backend.close().await;
+        if fs::read_to_string(self.folder.address()).is_ok_and(|said| said == own) {
+            let _already_gone = fs::remove_file(self.folder.address());
+        }
+        if self.backend.is_shared() {
+            let _already_gone = fs::remove_dir_all(&self.scratch);
+        }
         served && drained
     }
 }
@@ -109,30 +147,42 @@ impl Running {
 /// What a data folder holds, opened.
 struct Opened {
     keys: Arc<Keyring>,
-    embedded: Arc<Embedded>,
     objects: Arc<EncryptedObjects>,
     authority: Authority,
     ca_pem: Vec<u8>,
     ttp: Ttp,
+    scratch: PathBuf,
     tokens: Arc<FileTokens>,
 }
 
-fn open(folder: &Folder, runtime: Handle) -> Result<Opened, Failed> {
-    // Before anything is made: of two processes that start at once in a new folder, only one makes keys.
-    let lock = Lock::take(&folder.database()).map_err(failure)?;
+fn open(folder: &Folder, config: &Config, runtime: Handle) -> Result<Opened, Failed> {
+    let shared = backend::is_shared(config);
+    match (shared, folder.moved_to()) {
+        (false, Some(target)) => {
+            let text = format!("the store of this folder was moved to {target}: start with --store");
+            return Err(Failed::refused("folder-moved", text));
+        }
+        (true, None) if folder.database().exists() => {
+            let text = "this folder holds an embedded store: zegel migrate takes it along";
+            return Err(Failed::refused("folder-embedded", text));
+        }
+        _ => {}
+    }
     let keys = Arc::new(open_keys(folder)?);
     let authority = open_authority(folder)?;
-    let embedded = Embedded::open_locked(folder.database(), lock, store_options()).map_err(failure)?;
     let objects = EncryptedObjects::open_local(&folder.objects(), keys.clone(), runtime).map_err(failure)?;
-    // Nothing is in the making yet: what lies there was left by a crash.
-    objects.sweep_uploads(Millis::NEVER).map_err(failure)?;
-    let ttp = open_ttp(folder, &keys)?;
+    // What lies in the making was left by a crash; where others work in the folder, what is a day old.
+    let abandoned = if shared { SystemClock.now().plus(-DAY_MS) } else { Millis::NEVER };
+    objects.sweep_uploads(abandoned).map_err(failure)?;
+    let scratch = if shared { folder.scratch().join(hex::encode(keys.random16())) } else { folder.scratch() };
+    private_folder(&scratch)?;
+    let ttp = open_ttp(folder, &keys, scratch.clone())?;
     let tokens = FileTokens::open(&folder.tokens(), keys.clone()).map_err(failure)?;
     if !folder.has_operator_token() {
         folder.keep_operator_token(&tokens.issue(Grant::Operator).map_err(failure)?)?;
     }
     let ca_pem = authority.ca_pem().as_bytes().to_vec();
-    Ok(Opened { keys, embedded, objects: Arc::new(objects), authority, ca_pem, ttp, tokens: Arc::new(tokens) })
+    Ok(Opened { keys, objects: Arc::new(objects), authority, ca_pem, ttp, scratch, tokens: Arc::new(tokens) })
 }
 
 fn open_keys(folder: &Folder) -> Result<Keyring, Failed> {
@@ -155,13 +205,13 @@ fn open_authority(folder: &Folder) -> Result<Authority, Failed> {
 }
 
 /// The TTP's projects, each with its key root, and its scratch folder.
-fn open_ttp(folder: &Folder, keys: &Keyring) -> Result<Ttp, Failed> {
+fn open_ttp(folder: &Folder, keys: &Keyring, scratch: PathBuf) -> Result<Ttp, Failed> {
     let compile = |document: ProjectDocument| {
         let root = keys.ensure_project_root(&document.root_name()).map_err(failure)?;
         CompiledProject::new(document, root.expose()).map_err(failure)
     };
     let projects = read_projects(folder)?.into_iter().map(compile).collect::<Result<_, _>>()?;
-    Ttp::new(projects, folder.scratch()).map_err(|error| Failed::Usage(error.to_string()))
+    Ttp::new(projects, scratch).map_err(|error| Failed::Usage(error.to_string()))
 }
 
 /// Reads every project document; one that is wrong stops the start (I8).
@@ -181,10 +231,10 @@ fn read_projects(folder: &Folder) -> Result<Vec<ProjectDocument>, Failed> {
     paths.iter().map(read).collect()
 }
 
-fn ports(opened: &Opened, metrics: &Arc<Metrics>) -> Ports {
+fn ports(opened: &Opened, backend: &Backend, metrics: &Arc<Metrics>) -> Ports {
     Ports {
-        broker: opened.embedded.clone(),
-        store: opened.embedded.clone(),
+        broker: backend.broker.clone(),
+        store: backend.store.clone(),
         objects: opened.objects.clone(),
         keys: opened.keys.clone(),
         clock: Arc::new(SystemClock),
@@ -196,30 +246,40 @@ fn ports(opened: &Opened, metrics: &Arc<Metrics>) -> Ports {
 fn run_stages(
     config: &Config,
     opened: Opened,
+    backend: &Backend,
     schedule: Schedule,
     ports: Ports,
     ttp: MailboxAddress,
 ) -> Result<Runner, Failed> {
-    // One process owns the whole folder (the store's lock sees to that), so its owner id is always the same, and a
-    // restart after a crash need not wait for its own leases to run out.
-    let owner = OwnerId(opened.keys.blind("owner", b"embedded").0);
     let runner_config = RunnerConfig {
-        owner,
+        owner: backend.owner(&*opened.keys),
+        shared: backend.is_shared(),
         stage_concurrency: config.runner.concurrency,
         jobs: config.runner.jobs,
+        lease_ms: i64::from(config.runner.lease_ms),
         ..RunnerConfig::default()
     };
     let stamper = Arc::new(OwnAuthority::new(opened.authority).map_err(failure)?);
     let mut runner = Runner::new(ports, runner_config);
-    runner.start(Arc::new(Submissions::new(ttp)));
-    runner.start(Arc::new(Boxes));
-    runner.start(Arc::new(opened.ttp));
-    runner.start(Arc::new(Receipts::default()));
-    runner.start(Arc::new(Alerts));
-    runner.start(Arc::new(Aggregator::new(Windows::new(schedule))));
-    runner.start(Arc::new(Sealer::new(stamper, Form::Plain)));
-    runner.start(Arc::new(FanOut));
-    runner.start(Arc::new(Feed));
+    let stages: [(Role, Arc<dyn Worker>); 9] = [
+        (Role::Mailbox, Arc::new(Submissions::new(ttp))),
+        (Role::Mailbox, Arc::new(Boxes)),
+        (Role::Ttp, Arc::new(opened.ttp)),
+        (Role::Receipts, Arc::new(Receipts::default())),
+        (Role::Receipts, Arc::new(Alerts)),
+        (Role::Timestamp, Arc::new(Aggregator::new(Windows::new(schedule)))),
+        (Role::Timestamp, Arc::new(Sealer::new(stamper, Form::Plain))),
+        (Role::Mutations, Arc::new(FanOut)),
+        (Role::Mutations, Arc::new(Feed)),
+    ];
+    for (role, worker) in stages {
+        if config.roles.contains(&role) {
+            runner.start(worker);
+        }
+    }
+    if let Some(relayed) = backend.relayed.as_ref().filter(|_| config.roles.contains(&Role::Relays)) {
+        runner.start_relays(relayed);
+    }
     Ok(runner)
 }
 
@@ -237,14 +297,16 @@ fn front(
     ports: Ports,
     ttp: MailboxAddress,
     ca_pem: Vec<u8>,
-    embedded: &Arc<Embedded>,
+    backend: &Backend,
 ) -> Arc<Platform> {
     let mut gateway = GatewayConfig::new(ttp);
     gateway.message_max = config.limits.message;
     gateway.batch_max = config.limits.batch;
     gateway.drain_timeout = Duration::from_secs(config.drain_s);
     gateway.ca_pem = ca_pem;
-    let (metrics, store) = (ports.metrics.clone(), embedded.clone());
+    gateway.shared = backend.is_shared();
+    gateway.calls = config.roles.contains(&Role::Gateway);
+    let (metrics, backend) = (ports.metrics.clone(), backend.clone());
     Arc::new(Platform {
         broker: ports.broker,
         store: ports.store,
@@ -253,19 +315,11 @@ fn front(
         clock: ports.clock,
         replies: ports.replies,
         tokens,
-        metrics: Arc::new(move || format!("{}{}", metrics.text(), crate::store_metrics::text(store.metrics()))),
+        metrics: Arc::new(move || format!("{}{}", metrics.text(), backend.metrics())),
         config: gateway,
     })
 }
 
 fn failure(error: impl std::fmt::Display) -> Failed {
     Failed::Failure(error.to_string())
-}
-
-fn store_options() -> Options {
-    #[cfg(feature = "failpoints")]
-    if let Some(wal_bytes) = crate::crash::wal_bytes() {
-        return Options { wal_bytes, ..Options::default() };
-    }
-    Options::default()
 }

@@ -1,10 +1,10 @@
-//! What the embedded store counts, in the Prometheus text format 0.0.4.
+//! What the store counts, in the Prometheus text format 0.0.4.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use zegel_embedded::Metrics;
 
-/// One line a number: name, help, and where it is counted.
-pub fn text(metrics: &Metrics) -> String {
+/// The embedded store's numbers.
+pub fn embedded(metrics: &Metrics) -> String {
     let counters: [(&str, &str, &AtomicU64); 11] = [
         ("zegel_store_commits_total", "Transactions committed, one fsync each.", &metrics.commits),
         ("zegel_store_rollbacks_total", "Transactions rolled back.", &metrics.rollbacks),
@@ -18,12 +18,18 @@ pub fn text(metrics: &Metrics) -> String {
         ("zegel_store_tail_hits_total", "Batches that subscribers got from memory.", &metrics.tail_hits),
         ("zegel_store_tail_misses_total", "Batches that subscribers got from the file.", &metrics.tail_misses),
     ];
-    let mut out = String::new();
-    for (name, help, counter) in counters {
-        one(&mut out, name, help, "counter", counter.load(Ordering::Relaxed));
-    }
+    let mut out = self::counters(&counters.map(|(name, help, counter)| (name, help, counter.load(Ordering::Relaxed))));
     let log_bytes = metrics.wal_bytes.load(Ordering::Relaxed);
     one(&mut out, "zegel_store_log_bytes", "Bytes in the write-ahead log.", "gauge", log_bytes);
+    out
+}
+
+/// Counters by name, help and value.
+pub fn counters(counters: &[(&str, &str, u64)]) -> String {
+    let mut out = String::new();
+    for (name, help, value) in counters {
+        one(&mut out, name, help, "counter", *value);
+    }
     out
 }
 
@@ -37,7 +43,7 @@ mod tests {
 
     #[test]
     fn every_number_has_help_a_type_and_a_value() {
-        let text = text(&Metrics::default());
+        let text = embedded(&Metrics::default());
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.len(), 36);
         for lines in lines.chunks(3) {

@@ -35,6 +35,8 @@ pub struct GatewayConfig {
     pub reply_timeout: Duration,
     /// Whether other processes serve the stages too, so that a reply may lie in the store.
     pub shared: bool,
+    /// Whether calls are served; without them there are health, readiness and metrics only.
+    pub calls: bool,
     /// How long open connections may go on after the shutdown began.
     pub drain_timeout: Duration,
     /// Certificate of the time-stamp authority's CA, PEM.
@@ -57,6 +59,7 @@ impl GatewayConfig {
             body_timeout: Duration::from_secs(30),
             reply_timeout: Duration::from_secs(10),
             shared: false,
+            calls: true,
             drain_timeout: Duration::from_secs(10),
             ca_pem: Vec::new(),
         }

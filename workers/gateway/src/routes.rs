@@ -62,7 +62,8 @@ routes! {
 /// The whole front as a service.
 pub fn router(platform: Arc<Platform>) -> Router {
     let front = Arc::new(Front::new(platform));
-    calls()
+    let calls = if front.config.calls { calls() } else { Router::new() };
+    calls
         .layer(from_fn_with_state(front.clone(), shed))
         .merge(open())
         .fallback(|| async { Problem::new("ZGL-HTTP-ROUTE", "see /openapi.json for what there is") })

@@ -5,5 +5,6 @@
 mod faults;
 mod golden;
 mod kill;
+mod moving;
 mod place;
 mod suites;

@@ -3,6 +3,7 @@
 pub mod dead;
 pub mod inbox;
 pub mod mailbox;
+pub mod migrate;
 pub mod mutations;
 pub mod send;
 pub mod settings;

@@ -1,16 +1,60 @@
-//! `zegel topology`. No platform is needed, and nothing is changed.
+//! `zegel topology`. No platform is needed. Only `apply` changes anything, at the broker, and never what is there.
 
-use crate::cli::TopologyFormat;
+use super::Place;
+use crate::cli::{Topology, TopologyAction, TopologyFormat};
+use crate::declare::{Declared, Differences};
 use crate::failed::Failed;
+use crate::platform;
 use crate::term::Report;
 use serde_json::{Value, json};
 use topology::{AfterDead, CHANNELS, Channel};
 
-/// Prints every channel.
+/// Prints every channel, or compares them with a broker.
 ///
 /// # Errors
-/// None today; a picture that cannot be drawn would be one.
-pub fn run(format: TopologyFormat) -> Result<Report, Failed> {
+/// When the broker cannot be reached, or has what may not be changed.
+pub fn run(place: &Place, wanted: &Topology) -> Result<Report, Failed> {
+    match &wanted.action {
+        None => print(wanted.format),
+        Some(action) => platform::runtime()?.block_on(at_broker(place, action)),
+    }
+}
+
+async fn at_broker(place: &Place, action: &TopologyAction) -> Result<Report, Failed> {
+    let (TopologyAction::Plan(at) | TopologyAction::Apply(at) | TopologyAction::Verify(at)) = action;
+    let config = place.config()?;
+    let declared = Declared::open(at.broker.as_ref().unwrap_or(&config.broker), &config.installation).await?;
+    let found = declared.plan().await?;
+    match action {
+        TopologyAction::Plan(_) => Ok(differences(&found, 0)),
+        TopologyAction::Verify(_) => Ok(differences(&found, u8::from(!found.is_empty()))),
+        TopologyAction::Apply(_) => {
+            declared.apply().await?;
+            let text = match found.missing.len() {
+                0 => "nothing was missing".to_owned(),
+                count => format!("{}\n{count} declared", found.missing.join("\n").replace(" is missing", "")),
+            };
+            Ok(Report::new(json!({ "declared": found.missing }), text))
+        }
+    }
+}
+
+fn differences(found: &Differences, status: u8) -> Report {
+    let missing = found.missing.iter().map(|one| format!("+ {one}"));
+    let wrong = found.wrong.iter().map(|one| format!("! {one}"));
+    let mut lines: Vec<String> = wrong.chain(missing).collect();
+    lines.push(match (found.wrong.len(), found.missing.len()) {
+        (0, 0) => "the broker is as declared".to_owned(),
+        (0, missing) => format!("{missing} missing: zegel topology apply declares them"),
+        (wrong, missing) => {
+            format!("{missing} missing, {wrong} different: what is different is for an operator to move")
+        }
+    });
+    let json = json!({ "missing": found.missing, "wrong": found.wrong, "as_declared": found.is_empty() });
+    Report { json, text: lines.join("\n"), status }
+}
+
+fn print(format: TopologyFormat) -> Result<Report, Failed> {
     let channels: Vec<Value> = CHANNELS.iter().map(describe).collect();
     Ok(match format {
         TopologyFormat::Table => Report::new(json!({ "channels": channels }), topology::render::table()),

@@ -1,11 +1,10 @@
 //! `zegel up`: the platform, until somebody stops it.
 
 use super::Place;
-use crate::cli::Up;
 use crate::failed::Failed;
 use crate::platform;
 use crate::term::{self, Report};
-use crate::{signals, telemetry};
+use crate::{backend, roles, signals, telemetry};
 use serde_json::json;
 use std::time::{Duration, Instant};
 
@@ -13,12 +12,12 @@ use std::time::{Duration, Instant};
 ///
 /// # Errors
 /// Something cannot be opened; [`Failed::Undrained`] when the drain time was over first.
-pub fn run(place: &Place, wanted: &Up) -> Result<Report, Failed> {
-    if !wanted.roles.is_empty() {
+pub fn run(place: &Place) -> Result<Report, Failed> {
+    let config = place.config()?;
+    if !backend::is_shared(&config) && roles::ALL.iter().any(|role| !config.roles.contains(role)) {
         let text = "the embedded store serves one process with all roles; --roles needs the PostgreSQL store";
         return Err(Failed::refused("roles-embedded", text));
     }
-    let config = place.config()?;
     telemetry::start(&config.log);
     let begun = Instant::now();
     platform::runtime()?.block_on(async {

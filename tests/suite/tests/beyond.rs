@@ -1,0 +1,232 @@
+//! Beyond one machine: the same day on every pair of store and broker, kills of processes and servers under load, a stage
+//! shared by several processes, and the move of an embedded store.
+//!
+//! `POSTGRES_URL`, `AMQP_URL` and `KAFKA_URL` name servers (`deploy/dev/services run …` sets them). Where one is not set a
+//! test says SKIPPED, except with `ZEGEL_ORACLES=1`, where it fails. `ZEGEL_ROUNDS` sets another number of kills.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
+#![allow(clippy::disallowed_methods)] // threads of a test may sleep
+
+use rand_chacha::rand_core::{Rng, SeedableRng};
+use serde_json::Value;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::thread;
+use std::time::{Duration, Instant};
+use zegel_suite::history::{HOSPITAL, Load, open_boxes, prepare};
+use zegel_suite::server::{Address, Server};
+use zegel_suite::{zegel, zegel_with_failpoints};
+
+/// Kills of a process on each pair; `make chaos` asks for 50.
+const ROUNDS: u32 = 8;
+const WINDOW: (&str, &str) = ("ZEGEL_TIMESTAMP__WINDOW", "*/2 * * * * *");
+
+/// A backend that this run has, by the name of its variable.
+fn url(name: &str) -> Option<String> {
+    let found = std::env::var(name).ok().filter(|url| !url.is_empty());
+    if found.is_none() {
+        println!("SKIPPED: {name} is not set");
+        assert!(std::env::var_os("ZEGEL_ORACLES").is_none(), "{name} is not set");
+    }
+    found
+}
+
+/// An installation of its own for each scenario.
+fn installation(name: &str) -> String {
+    format!("t{}{name}", std::process::id())
+}
+
+fn run(data: &Path, arguments: &[&str], env: &[(&str, &str)]) -> Output {
+    let mut command = Command::new(zegel());
+    command.args(arguments).arg("--data").arg(data).envs(env.iter().copied()).output().expect("zegel runs")
+}
+
+fn json(output: &Output) -> Value {
+    let text = String::from_utf8_lossy(&output.stdout);
+    serde_json::from_str(text.lines().last().unwrap_or_default()).unwrap_or_else(|_| {
+        panic!("no JSON came: {text} {}", String::from_utf8_lossy(&output.stderr));
+    })
+}
+
+fn rounds() -> u32 {
+    std::env::var("ZEGEL_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(ROUNDS)
+}
+
+/// Brokers beside PostgreSQL, by name and URL.
+fn brokers() -> Vec<(&'static str, String)> {
+    let mut brokers = vec![("store", "store".to_owned())];
+    brokers.extend(url("AMQP_URL").map(|url| ("amqp", url)));
+    let with_kafka = !run(Path::new("."), &["topology", "plan", "--broker", "kafka://127.0.0.1:1"], &[])
+        .stderr
+        .windows(15)
+        .any(|part| part == b"without Kafka: ");
+    if with_kafka {
+        brokers.extend(std::env::var("KAFKA_URL").ok().map(|url| ("kafka", url)));
+    }
+    brokers
+}
+
+#[test]
+fn the_same_day_gives_the_same_report_on_every_pair_of_store_and_broker() {
+    let Some(postgres) = url("POSTGRES_URL") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let day = |name: &str, env: &[(&str, &str)]| {
+        let output = run(&folder.path().join(name), &["demo", "--json"], env);
+        let mut report = json(&output);
+        assert!(output.status.success(), "{name}: {report}");
+        assert!(report["ok"] == true, "{name}: {report}");
+        // How windows fall, and how long it took, is another one each time.
+        for timed in ["seconds", "peak_rss_mib", "bags", "tokens_verified"] {
+            report.as_object_mut().unwrap().remove(timed);
+        }
+        report
+    };
+    let embedded = day("embedded", &[]);
+    for (name, broker) in brokers() {
+        let installation = installation(&format!("day{name}"));
+        let env = [("ZEGEL_STORE", &*postgres), ("ZEGEL_BROKER", &*broker), ("ZEGEL_INSTALLATION", &*installation)];
+        assert_eq!(day(name, &env), embedded, "postgres + {name} does another day than the embedded store");
+        println!("postgres + {name}: the same report");
+    }
+}
+
+#[test]
+fn kills_of_the_process_lose_nothing_on_any_pair() {
+    let Some(postgres) = url("POSTGRES_URL") else { return };
+    for (name, broker) in brokers() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("data");
+        let installation = installation(&format!("kill{name}"));
+        let env = [
+            WINDOW,
+            ("ZEGEL_STORE", &*postgres),
+            ("ZEGEL_BROKER", &*broker),
+            ("ZEGEL_INSTALLATION", &*installation),
+            ("ZEGEL_RUNNER__LEASE_MS", "1500"),
+        ];
+        declare(&data, &broker, &env);
+        let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(7);
+        let address = Address::default();
+        prepare(&data);
+        let mut server = Server::start(&zegel(), &data, &address, &env).expect("starts");
+        let clients = open_boxes(&server);
+        let load = Load::start(&clients, server.operator());
+        for kill in 1..=rounds() {
+            thread::sleep(Duration::from_millis(u64::from(random.next_u32() % 2_000)));
+            server.kill();
+            server = Server::start(&zegel(), &data, &address, &env).unwrap_or_else(|log| panic!("kill {kill}: {log}"));
+        }
+        thread::sleep(Duration::from_secs(2));
+        let acknowledged = load.stop();
+        println!("postgres + {name}: {} kills, acknowledged {:?}", rounds(), acknowledged.counts());
+        acknowledged.check(&clients, &data);
+        assert_eq!(server.stop(), Some(0), "the process does not drain");
+    }
+}
+
+fn declare(data: &Path, broker: &str, env: &[(&str, &str)]) {
+    if broker != "store" {
+        let applied = run(data, &["topology", "apply"], env);
+        assert!(applied.status.success(), "{}", String::from_utf8_lossy(&applied.stderr));
+        let verified = run(data, &["topology", "verify"], env);
+        assert!(verified.status.success(), "what was applied is not as declared");
+    }
+}
+
+/// Four processes share the stages of one installation: one is killed, one drained, load goes on.
+#[test]
+fn processes_share_the_stages_and_take_over_a_killed_ones_work() {
+    let Some(postgres) = url("POSTGRES_URL") else { return };
+    for (name, broker) in brokers() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("data");
+        let installation = installation(&format!("share{name}"));
+        let env = [
+            WINDOW,
+            ("ZEGEL_STORE", &*postgres),
+            ("ZEGEL_BROKER", &*broker),
+            ("ZEGEL_INSTALLATION", &*installation),
+            ("ZEGEL_RUNNER__LEASE_MS", "3000"),
+        ];
+        declare(&data, &broker, &env);
+        prepare(&data);
+        let address = Address::default();
+        let front = Server::start(&zegel(), &data, &address, &env).expect("starts");
+        let clients = open_boxes(&front);
+        let load = Load::start(&clients, front.operator());
+        let workers =
+            [env.as_slice(), &[("ZEGEL_ROLES", r#"["mailbox","ttp","receipts","timestamp","mutations","relays"]"#)]]
+                .concat();
+        let worker = || Server::start(&zegel(), &data, &Address::default(), &workers).expect("a worker starts");
+        let (second, third, fourth) = (worker(), worker(), worker());
+        thread::sleep(Duration::from_secs(6));
+        let shares: Vec<u64> = [&front, &second, &third, &fourth].iter().map(|one| one.owned("box")).collect();
+        println!("postgres + {name}: shares of the boxes' slots {shares:?}");
+        assert_eq!(shares, [2, 2, 2, 2], "the slots are not divided evenly");
+        second.kill();
+        let killed = Instant::now();
+        let all = || [&front, &third, &fourth].iter().map(|one| one.owned("box")).sum::<u64>();
+        while all() < 8 {
+            assert!(killed.elapsed() < Duration::from_secs(20), "a killed process's slots are not taken over");
+            thread::sleep(Duration::from_millis(50));
+        }
+        println!("postgres + {name}: taken over {:?} after the kill, with a lease of 3 s", killed.elapsed());
+        assert_eq!(third.stop(), Some(0), "a worker does not drain");
+        thread::sleep(Duration::from_secs(2));
+        let acknowledged = load.stop();
+        println!("postgres + {name}: acknowledged {:?}", acknowledged.counts());
+        acknowledged.check(&clients, &data);
+        assert_eq!(fourth.stop(), Some(0), "a worker does not drain");
+        assert_eq!(front.stop(), Some(0), "the front does not drain");
+    }
+}
+
+/// The move of a folder under load that was killed, killed again at every step of the move.
+#[test]
+fn a_move_to_postgresql_is_killed_at_every_step_and_takes_everything_along() {
+    let (Some(postgres), Some(program)) = (url("POSTGRES_URL"), zegel_with_failpoints()) else {
+        assert!(std::env::var_os("ZEGEL_ORACLES").is_none(), "the program with fail points was not built");
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    prepare(&data);
+    let address = Address::default();
+    let server = Server::start(&program, &data, &address, &[WINDOW]).expect("starts");
+    let clients = open_boxes(&server);
+    let load = Load::start(&clients, server.operator());
+    thread::sleep(Duration::from_secs(4));
+    let acknowledged = load.stop();
+    server.kill(); // with work on its way
+    let installation = installation("move");
+    let env = [("ZEGEL_INSTALLATION", &*installation)];
+    let migrate = |crash: Option<&str>| {
+        let mut command = Command::new(&program);
+        command.args(["migrate", "--json", "--store", &postgres, "--data"]).arg(&data).envs(env);
+        if let Some(point) = crash {
+            command.env("ZEGEL_CRASH_AT", point).env("ZEGEL_CRASH_PASSES", "0");
+        }
+        command.output().expect("zegel runs")
+    };
+    let dry = run(&data, &["migrate", "--json", "--dry-run", "--store", &postgres], &env);
+    assert!(json(&dry)["rows"]["state"].as_u64() > Some(100), "hardly anything would be moved");
+    for point in ["migrate::before-piece", "migrate::after-piece", "migrate::before-end", "migrate::before-mark"] {
+        for _ in 0..3 {
+            let cut = migrate(Some(point));
+            assert!(!cut.status.success(), "{point} was not reached");
+        }
+        if point != "migrate::before-mark" {
+            let early = Server::start(&program, &data, &address, &[("ZEGEL_STORE", &postgres), env[0]]);
+            assert!(early.is_err(), "a platform starts on a store that is being filled");
+        }
+    }
+    let moved = migrate(None);
+    assert!(moved.status.success(), "{}", String::from_utf8_lossy(&moved.stderr));
+    assert!(!migrate(None).status.success(), "a folder is moved twice");
+    assert!(Server::start(&program, &data, &address, &[]).is_err(), "a marked folder starts on its old store");
+    let there = [WINDOW, ("ZEGEL_STORE", &*postgres), env[0]];
+    let server = Server::start(&program, &data, &address, &there).expect("starts on the new store");
+    acknowledged.check(&clients, &data);
+    assert!(clients[HOSPITAL].get(&format!("/v1/boxes/{HOSPITAL}")).is_ok(), "the moved platform does not work");
+    assert_eq!(server.stop(), Some(0));
+}
