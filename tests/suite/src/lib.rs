@@ -5,6 +5,7 @@
 
 pub mod history;
 pub mod server;
+pub mod servers;
 
 use std::path::{Path, PathBuf};
 

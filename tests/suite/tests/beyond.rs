@@ -15,10 +15,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 use zegel_suite::history::{HOSPITAL, Load, open_boxes, prepare};
 use zegel_suite::server::{Address, Server};
+use zegel_suite::servers::Servers;
 use zegel_suite::{zegel, zegel_with_failpoints};
 
 /// Kills of a process on each pair; `make chaos` asks for 50.
-const ROUNDS: u32 = 8;
+const ROUNDS: u32 = 4;
 const WINDOW: (&str, &str) = ("ZEGEL_TIMESTAMP__WINDOW", "*/2 * * * * *");
 
 /// A backend that this run has, by the name of its variable.
@@ -229,4 +230,38 @@ fn a_move_to_postgresql_is_killed_at_every_step_and_takes_everything_along() {
     acknowledged.check(&clients, &data);
     assert!(clients[HOSPITAL].get(&format!("/v1/boxes/{HOSPITAL}")).is_ok(), "the moved platform does not work");
     assert_eq!(server.stop(), Some(0));
+}
+
+/// PostgreSQL and RabbitMQ are killed and fall silent in turn, while the platform runs on and clients keep sending.
+#[test]
+fn killed_and_silent_servers_lose_nothing_end_to_end() {
+    let Some(servers) = Servers::start() else { return };
+    let (postgres, amqp) = (servers.url("POSTGRES_URL"), servers.url("AMQP_URL"));
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let env = [WINDOW, ("ZEGEL_STORE", &*postgres), ("ZEGEL_BROKER", &*amqp), ("ZEGEL_RUNNER__LEASE_MS", "3000")];
+    declare(&data, &amqp, &env);
+    prepare(&data);
+    let address = Address::default();
+    let server = Server::start(&zegel(), &data, &address, &env).expect("starts");
+    let clients = open_boxes(&server);
+    let load = Load::start(&clients, server.operator());
+    let troubles = [("postgres", "-KILL"), ("rabbitmq", "-KILL"), ("postgres", "-STOP"), ("rabbitmq", "-STOP")];
+    for round in 0..rounds().max(4) {
+        let (name, signal) = troubles[round as usize % troubles.len()];
+        thread::sleep(Duration::from_secs(2));
+        servers.signal(name, signal);
+        if signal == "-STOP" {
+            // Longer than a heartbeat's patience and than every call's.
+            thread::sleep(Duration::from_secs(13));
+            servers.signal(name, "-CONT");
+        } else {
+            servers.restart();
+        }
+    }
+    thread::sleep(Duration::from_secs(5));
+    let acknowledged = load.stop();
+    println!("{} rounds of killed and silent servers, acknowledged {:?}", rounds().max(4), acknowledged.counts());
+    acknowledged.check(&clients, &data);
+    assert_eq!(server.stop(), Some(0), "the process does not drain");
 }
