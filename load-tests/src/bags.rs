@@ -3,7 +3,8 @@
 //! Goals (design): 100,000 entries a second; sealing never delays intake by more than one fsync (shown as the p99 of
 //! intake with and without a bag being sealed).
 
-use crate::stats::{Histogram, Report, disk_bytes};
+use crate::deadline;
+use crate::stats::{Histogram, Report, Usage};
 use crate::world::{World, address};
 use anyhow::{Context, Result};
 use bytes::{BufMut, Bytes, BytesMut};
@@ -41,10 +42,11 @@ pub fn run(folder: &Path, seconds: u64) -> Result<Vec<Report>> {
 }
 
 async fn one(folder: &Path, size: u32, window_ms: i64, what: &str, seconds: u64) -> Result<Report> {
+    deadline::part(what);
     let world = Arc::new(World::open(folder)?);
     let mut runner = world.runner();
     crate::stages::start_timestamp(&mut runner, folder, window_ms)?;
-    let (disk, commits) = (disk_bytes(), world.embedded.metrics().commits.load(Ordering::Relaxed));
+    let (usage, commits) = (Usage::now(), world.embedded.metrics().commits.load(Ordering::Relaxed));
     let started = Instant::now();
     let end = started + Duration::from_secs(seconds);
     let mut tasks = Vec::new();
@@ -63,10 +65,7 @@ async fn one(folder: &Path, size: u32, window_ms: i64, what: &str, seconds: u64)
     let took = started.elapsed();
     let mut report = Report::named(&format!("bags, {what}")).measured(entries, entries * 40, took, &latencies);
     report.fsyncs = world.embedded.metrics().commits.load(Ordering::Relaxed) - commits;
-    #[allow(clippy::cast_precision_loss)]
-    {
-        report.disk_bytes_per_msg = (disk_bytes() - disk) as f64 / entries.max(1) as f64;
-    }
+    usage.tell(&mut report, entries);
     let met = report.msg_per_s >= 100_000.0;
     anyhow::ensure!(runner.drain(Duration::from_secs(60)).await, "the runner does not drain");
     world.embedded.close().await;

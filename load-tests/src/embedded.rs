@@ -2,7 +2,8 @@
 //!
 //! Goal (design): 70 % of bare SQLite with 1,024 messages in flight, in the same run.
 
-use crate::stats::{Histogram, Report, disk_bytes};
+use crate::deadline;
+use crate::stats::{Histogram, Report, Usage};
 use anyhow::{Context, Result, anyhow};
 use bytes::Bytes;
 use schemas::{Key, MessageId, Millis};
@@ -43,15 +44,12 @@ fn ours(folder: &Path, producers: usize, seconds: u64) -> Result<Report> {
     let embedded =
         Embedded::open(folder.join("zegel.db"), zegel_embedded::Options::default()).map_err(|e| anyhow!("{e}"))?;
     let commits = embedded.metrics().commits.load(Ordering::Relaxed);
-    let disk = disk_bytes();
+    let usage = Usage::now();
     let outcome = runtime.block_on(hammer(embedded.clone(), producers, Duration::from_secs(seconds)))?;
     let mut report = Report::named(&format!("embedded, {producers} in flight, 1 KiB, publish + consume + commit"))
         .measured(outcome.messages, outcome.messages * BODY as u64, outcome.took, &outcome.latencies);
     report.fsyncs = embedded.metrics().commits.load(Ordering::Relaxed) - commits;
-    #[allow(clippy::cast_precision_loss)]
-    {
-        report.disk_bytes_per_msg = (disk_bytes() - disk) as f64 / outcome.messages.max(1) as f64;
-    }
+    usage.tell(&mut report, outcome.messages);
     runtime.block_on(embedded.close());
     Ok(report)
 }
@@ -63,6 +61,7 @@ struct Outcome {
 }
 
 async fn hammer(embedded: Arc<Embedded>, producers: usize, length: Duration) -> Result<Outcome> {
+    deadline::part(&format!("{producers} in flight"));
     let channel = topology::channels::by_name(CHANNEL).context("channel is declared")?;
     let published = Arc::new(AtomicU64::new(0));
     let consumed = Arc::new(AtomicU64::new(0));
@@ -141,6 +140,7 @@ async fn consume(embedded: Arc<Embedded>, slot: Slot, consumed: Arc<AtomicU64>) 
 
 /// The peer: one writer thread that groups inserts into transactions, one reader that moves a position, nothing else.
 fn bare_sqlite(folder: &Path, producers: usize, seconds: u64) -> Result<Report> {
+    deadline::part(&format!("bare SQLite, {producers} in flight"));
     std::fs::create_dir_all(folder)?;
     let file = folder.join("bare.db");
     let (sender, receiver) = std::sync::mpsc::sync_channel::<oneshot::Sender<()>>(4_096);
@@ -149,7 +149,7 @@ fn bare_sqlite(folder: &Path, producers: usize, seconds: u64) -> Result<Report> 
     let counted = (commits.clone(), consumed.clone());
     let path = file.clone();
     let writer = std::thread::spawn(move || bare_writer(&path, &receiver, &counted.0, &counted.1));
-    let disk = disk_bytes();
+    let usage = Usage::now();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build()?;
     let started = Instant::now();
     let end = started + Duration::from_secs(seconds);
@@ -170,10 +170,7 @@ fn bare_sqlite(folder: &Path, producers: usize, seconds: u64) -> Result<Report> 
     let mut report = Report::named(&format!("bare SQLite, {producers} in flight, 1 KiB, insert + read + position"))
         .measured(messages, messages * BODY as u64, took, &latencies);
     report.fsyncs = commits.load(Ordering::SeqCst);
-    #[allow(clippy::cast_precision_loss)]
-    {
-        report.disk_bytes_per_msg = (disk_bytes() - disk) as f64 / messages.max(1) as f64;
-    }
+    usage.tell(&mut report, messages);
     Ok(report)
 }
 

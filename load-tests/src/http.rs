@@ -2,7 +2,8 @@
 //!
 //! The load generator shares the machine's cores with the server. Goal (design): 30,000/s, p99 under 50 ms.
 
-use crate::stats::{Histogram, Report, disk_bytes};
+use crate::deadline;
+use crate::stats::{Histogram, Report, Usage};
 use crate::world::{HOSPITAL, REGISTRY, TTP, World, address};
 use anyhow::{Context, Result};
 use bytes::Bytes;
@@ -51,8 +52,9 @@ async fn one(folder: &Path, seconds: u64) -> Result<Report> {
         metrics: Arc::new(String::new),
         config: GatewayConfig::new(address(TTP)?),
     });
+    deadline::part("sending");
     let server = tokio::spawn(serve(listener, platform, std::future::pending()));
-    let (disk, commits) = (disk_bytes(), world.embedded.metrics().commits.load(Ordering::Relaxed));
+    let (usage, commits) = (Usage::now(), world.embedded.metrics().commits.load(Ordering::Relaxed));
     let started = Instant::now();
     let end = started + Duration::from_secs(seconds);
     let clients: Vec<_> = (0..CONNECTIONS).map(|n| tokio::spawn(client(to, token.clone(), n, end))).collect();
@@ -69,12 +71,10 @@ async fn one(folder: &Path, seconds: u64) -> Result<Report> {
         .measured(total, total * BODY as u64, took, &latencies)
         .with("pushed_back_429", pushed_back);
     report.fsyncs = world.embedded.metrics().commits.load(Ordering::Relaxed) - commits;
-    #[allow(clippy::cast_precision_loss)]
-    {
-        report.disk_bytes_per_msg = (disk_bytes() - disk) as f64 / total.max(1) as f64;
-    }
+    usage.tell(&mut report, total);
+    deadline::part("draining");
     server.abort();
-    runner.drain(Duration::from_secs(10)).await;
+    anyhow::ensure!(runner.drain(Duration::from_secs(10)).await, "the runner does not drain");
     world.embedded.close().await;
     let met = report.msg_per_s >= 30_000.0 && report.p99_ms < 50.0;
     Ok(report.goal("at least 30,000/s, p99 under 50 ms", met))

@@ -4,7 +4,8 @@
 //! hand-over to the commit of the final answer. Goals (design): at least 5,000 a second; at 3,000/s p99 under 1 s; at
 //! 800/s p99 under 100 ms; at most 30 KiB written to disk per submission.
 
-use crate::stats::{Histogram, Report, disk_bytes};
+use crate::deadline;
+use crate::stats::{Histogram, Report, Usage};
 use crate::world::{HOSPITAL, REGISTRY, TTP, World, address};
 use anyhow::{Context, Result};
 use bytes::Bytes;
@@ -41,6 +42,8 @@ pub fn run(folder: &Path, seconds: u64) -> Result<Vec<Report>> {
 }
 
 async fn one(folder: &Path, rate: Option<u64>, seconds: u64) -> Result<Report> {
+    let what = rate.map_or("as fast as it goes".to_owned(), |rate| format!("{rate}/s"));
+    deadline::part(&format!("{what}: opening boxes"));
     let world = Arc::new(World::open(folder)?);
     let mut runner = world.runner();
     let senders = senders()?;
@@ -51,22 +54,24 @@ async fn one(folder: &Path, rate: Option<u64>, seconds: u64) -> Result<Report> {
         world.open_box(&sender.to_string()).await?;
     }
     world.open_box(HOSPITAL).await?;
-    let (disk, commits, rows) = (disk_bytes(), counter(&world, 0), counter(&world, 1));
+    deadline::part(&format!("{what}: sending"));
+    let (usage, commits, rows) = (Usage::now(), counter(&world, 0), counter(&world, 1));
     let started = Instant::now();
     let sent = send(&world, &senders, rate, Duration::from_secs(seconds)).await?;
-    let patience = Instant::now() + Duration::from_secs(120);
+    deadline::part(&format!("{what}: waiting for answers"));
+    let patience = Instant::now() + Duration::from_secs(50);
     while world.store.answered() < sent {
-        anyhow::ensure!(
-            Instant::now() < patience,
-            "{} of {sent} submissions have their answer",
-            world.store.answered()
-        );
+        if Instant::now() > patience {
+            let stuck = world.stuck().await?;
+            anyhow::bail!("{} of {sent} submissions have their answer; behind: {stuck}", world.store.answered());
+        }
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
     let took = started.elapsed();
+    let delivered = world.store.delivered();
+    anyhow::ensure!(delivered == sent, "{delivered} of {sent} submissions reached the registry's box");
     let mut latencies = Histogram::default();
-    world.store.take().iter().for_each(|watch| latencies.record(watch.last.duration_since(watch.sent)));
-    let what = rate.map_or("as fast as it goes".to_owned(), |rate| format!("{rate}/s"));
+    world.store.take().iter().for_each(|latency| latencies.record(*latency));
     let total = sent as u64;
     let mut report = Report::named(&format!("pipeline, mailbox → TTP → mailbox → receipts, {what}")).measured(
         total,
@@ -75,11 +80,12 @@ async fn one(folder: &Path, rate: Option<u64>, seconds: u64) -> Result<Report> {
         &latencies,
     );
     report.fsyncs = counter(&world, 0) - commits;
+    usage.tell(&mut report, total);
     #[allow(clippy::cast_precision_loss)]
     {
-        report.disk_bytes_per_msg = (disk_bytes() - disk) as f64 / sent.max(1) as f64;
         report = report.with("row_writes_per_submission", (counter(&world, 1) - rows) as f64 / sent.max(1) as f64);
     }
+    deadline::part(&format!("{what}: draining"));
     anyhow::ensure!(runner.drain(Duration::from_secs(30)).await, "the runner does not drain");
     world.embedded.close().await;
     Ok(judge(report, rate))
@@ -89,8 +95,9 @@ fn judge(report: Report, rate: Option<u64>) -> Report {
     let (rate_reached, p99) = (report.msg_per_s, report.p99_ms);
     match rate {
         None => report.goal("at least 5,000 submissions/s", rate_reached >= 5_000.0),
-        Some(3_000) => report.goal("p99 under 1 s", p99 < 1_000.0),
-        Some(_) => report.goal("p99 under 100 ms", p99 < 100.0),
+        // A rate that is not kept up says nothing about the latency at that rate.
+        Some(3_000) => report.goal("3,000/s kept up, p99 under 1 s", rate_reached > 2_850.0 && p99 < 1_000.0),
+        Some(_) => report.goal("800/s kept up, p99 under 100 ms", rate_reached > 760.0 && p99 < 100.0),
     }
 }
 

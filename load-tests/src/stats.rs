@@ -76,6 +76,8 @@ pub struct Report {
     pub fsyncs: u64,
     /// Bytes written to the disk, per message.
     pub disk_bytes_per_msg: f64,
+    /// Processor time of the whole process (generator included), per message.
+    pub cpu_us_per_msg: f64,
     /// Figures that only this scenario has.
     pub extra: serde_json::Map<String, serde_json::Value>,
     /// What the scenario aims at, in words.
@@ -98,6 +100,7 @@ impl Report {
             peak_rss_mb: 0.0,
             fsyncs: 0,
             disk_bytes_per_msg: 0.0,
+            cpu_us_per_msg: 0.0,
             extra: serde_json::Map::new(),
             goal: String::new(),
             met: true,
@@ -134,6 +137,28 @@ impl Report {
     }
 }
 
+/// What a process has used when a measurement begins, so that its end can tell the difference.
+pub struct Usage {
+    disk: u64,
+    cpu: u64,
+}
+
+impl Usage {
+    /// Now.
+    #[must_use]
+    pub fn now() -> Usage {
+        Usage { disk: disk_bytes(), cpu: cpu_us() }
+    }
+
+    /// Writes the difference into the report of so many messages.
+    #[allow(clippy::cast_precision_loss)]
+    pub fn tell(&self, report: &mut Report, messages: u64) {
+        let messages = messages.max(1) as f64;
+        report.disk_bytes_per_msg = disk_bytes().saturating_sub(self.disk) as f64 / messages;
+        report.cpu_us_per_msg = cpu_us().saturating_sub(self.cpu) as f64 / messages;
+    }
+}
+
 /// Highest resident memory of this process, megabytes (VmHWM).
 #[must_use]
 pub fn peak_rss_mb() -> f64 {
@@ -158,6 +183,17 @@ pub fn disk_bytes() -> u64 {
     let io = std::fs::read_to_string("/proc/self/io").unwrap_or_default();
     let line = io.lines().find_map(|line| line.strip_prefix("write_bytes:")).unwrap_or("0");
     line.trim().parse().unwrap_or(0)
+}
+
+/// Processor time of this process so far, user and system, all threads, in microseconds.
+#[must_use]
+pub fn cpu_us() -> u64 {
+    /// Linux counts in hundredths of a second for programs, whatever the kernel's own tick is.
+    const TICK_US: u64 = 10_000;
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // The command's name, in parentheses, may hold blanks; utime and stime are the 12th and 13th fields behind it.
+    let behind = stat.rsplit(')').next().unwrap_or_default();
+    behind.split_whitespace().skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum::<u64>() * TICK_US
 }
 
 /// The machine that the figures come from.

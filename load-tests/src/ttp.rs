@@ -72,11 +72,13 @@ pub fn run(folder: &Path, largest_mb: u64) -> Result<Vec<Report>> {
     let mut reports = Vec::new();
     let mut small_rss = None;
     for bytes in [10_000, 1_000_000, 100_000_000, largest_mb * 1_000_000] {
+        crate::deadline::part(&format!("{bytes} bytes"));
         let batch = folder.join("batch.csv");
         let rows = generate(&batch, bytes)?;
         let bare = bare_loop(&batch, &folder.join("bare.csv"))?;
+        std::fs::remove_file(folder.join("bare.csv"))?; // room for the largest batch three times is enough
         for mode in ["keep", "shuffle"] {
-            let started = Instant::now();
+            let (usage, started) = (crate::stats::Usage::now(), Instant::now());
             let rss = transform(&batch, &folder.join("out.csv"), folder, mode)?;
             let took = started.elapsed();
             let baseline = *small_rss.get_or_insert(rss);
@@ -86,6 +88,7 @@ pub fn run(folder: &Path, largest_mb: u64) -> Result<Vec<Report>> {
                 .with("bare_loop_rows_per_s", rows as f64 / bare)
                 .with("ratio_to_bare_loop", ratio)
                 .with("rss_mb_after", rss);
+            usage.tell(&mut report, rows);
             if bytes >= 100_000_000 {
                 let flat = rss < baseline + 100.0;
                 let met = flat && (mode == "shuffle" || ratio >= 0.6);

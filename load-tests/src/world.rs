@@ -6,13 +6,13 @@ use schemas::messages::OpenBox;
 use schemas::{Envelope, Key, MailboxAddress, MessageId, Millis};
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use zegel_core::clock::{Clock, SystemClock};
 use zegel_core::replies::Replies;
 use zegel_core::sealing::seal_message;
 use zegel_core::slot::spaces;
-use zegel_core::store::{Claim, DeadFilter, DeadLetter, Parked, ParkedHead, SlotStats, Timer};
+use zegel_core::store::{Claim, DeadFilter, DeadLetter, Parked, ParkedHead, SlotStats, Timer, TimerChange};
 use zegel_core::{
     Broker, Keys, Metrics, Objects, Outgoing, OwnerId, Ports, Read, Rows, Runner, RunnerConfig, Slot, Step, Store,
     StoreError,
@@ -65,8 +65,9 @@ impl World {
             keys.clone(),
             tokio::runtime::Handle::current(),
         )?;
+        let registry = zegel_core::names::address_key(&*keys, &address(REGISTRY)?);
         Ok(World {
-            store: Arc::new(Watched { inner: embedded.clone(), open: Mutex::default() }),
+            store: Arc::new(Watched { inner: embedded.clone(), registry, watch: Mutex::default() }),
             embedded,
             keys,
             objects: Arc::new(objects),
@@ -107,6 +108,19 @@ impl World {
         Ok(())
     }
 
+    /// The slots that have not applied everything, for a report on what hangs.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn stuck(&self) -> Result<String> {
+        let behind = |line: &SlotStats| line.position < line.last || line.parked > 0 || line.dead > 0;
+        let lines = self.store.stats().await?.into_iter().filter(behind);
+        let text = |line: SlotStats| {
+            format!("{} {} of {}, {} parked, {} dead", line.slot, line.position, line.last, line.parked, line.dead)
+        };
+        Ok(lines.map(text).collect::<Vec<_>>().join("; "))
+    }
+
     /// Publishes, and fails when one message is not durable.
     ///
     /// # Errors
@@ -119,51 +133,58 @@ impl World {
     }
 }
 
-/// A store that notes when each submission's final answer became durable.
+/// A store that notes when each submission's final answer became durable: in the step that cancels its deadline.
 pub struct Watched {
     inner: Arc<Embedded>,
-    /// Submission → (sent, writes of its row so far, last write).
-    open: Mutex<HashMap<Key, Watch>>,
+    registry: Key,
+    watch: Mutex<Watch>,
 }
 
-/// One submission under observation.
-#[derive(Clone, Copy)]
-pub struct Watch {
-    /// When it was handed over.
-    pub sent: Instant,
-    /// How often its row was written: opened, then answered.
-    pub writes: u32,
-    /// When it was written last.
-    pub last: Instant,
+/// What is under observation.
+#[derive(Default)]
+struct Watch {
+    /// When each submission without an answer was handed over.
+    open: HashMap<Key, Instant>,
+    /// How long the others waited for theirs.
+    answered: Vec<Duration>,
+    /// Items that entered the registry's box: a refusal is an answer, too.
+    delivered: usize,
 }
 
 impl Watched {
     /// Begins to observe a submission.
     pub fn expect(&self, submission: Key) {
-        let now = Instant::now();
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.insert(submission, Watch { sent: now, writes: 0, last: now });
+        self.watch().open.insert(submission, Instant::now());
     }
 
-    /// How many submissions have their answer, of those observed, and their latencies when `take` is set.
+    /// How many submissions have their answer, of those observed.
     pub fn answered(&self) -> usize {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).values().filter(|watch| watch.writes >= 2).count()
+        self.watch().answered.len()
     }
 
-    /// Ends the observation.
-    pub fn take(&self) -> Vec<Watch> {
-        std::mem::take(&mut *self.open.lock().unwrap_or_else(PoisonError::into_inner)).into_values().collect()
+    /// How many items entered the registry's box.
+    pub fn delivered(&self) -> usize {
+        self.watch().delivered
     }
 
-    fn note(&self, keys: Vec<Key>) {
+    /// Ends the observation. How long each submission waited for its answer.
+    pub fn take(&self) -> Vec<Duration> {
+        std::mem::take(&mut *self.watch()).answered
+    }
+
+    fn note(&self, answered: Vec<Key>, delivered: usize) {
         let now = Instant::now();
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        for key in keys {
-            if let Some(watch) = open.get_mut(&key) {
-                watch.writes += 1;
-                watch.last = now;
+        let mut watch = self.watch();
+        watch.delivered += delivered;
+        for key in answered {
+            if let Some(sent) = watch.open.remove(&key) {
+                watch.answered.push(now - sent);
             }
         }
+    }
+
+    fn watch(&self) -> MutexGuard<'_, Watch> {
+        self.watch.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -179,10 +200,16 @@ impl Store for Watched {
         self.inner.release(slot, epoch, clean).await
     }
     async fn commit(&self, step: Step) -> Result<(), StoreError> {
-        let is_answer = |write: &&zegel_core::Write| write.space == spaces::SUBMISSIONS;
-        let keys = step.writes.iter().filter(is_answer).map(|write| write.owner).collect();
+        // Opened and answered in one step is one write of the row: only the timer tells that nothing is owed any more.
+        let settled = |change: &TimerChange| match change {
+            TimerChange::Cancel { key, .. } => Some(*key),
+            TimerChange::Set { .. } => None,
+        };
+        let answered = step.timers.iter().filter_map(settled).collect();
+        let into_registry = |write: &&zegel_core::Write| write.space == spaces::ITEMS && write.owner == self.registry;
+        let delivered = step.writes.iter().filter(into_registry).count();
         self.inner.commit(step).await?;
-        self.note(keys);
+        self.note(answered, delivered);
         Ok(())
     }
     async fn begin_attempt(&self, slot: Slot, epoch: u64, number: u64) -> Result<u32, StoreError> {
