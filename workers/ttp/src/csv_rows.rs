@@ -1,36 +1,18 @@
 //! CSV batches. The delimiter is comma or semicolon: the one with which the header has more of the project's columns; a
 //! tie goes to the comma.
-//!
-//! A quote that is never closed would make the rest of the batch one value, identifiers and all, perhaps of a column that is
-//! kept. So the reader is given [`END`] after the last byte: a row of its own, unless an open quote swallowed it.
 
 use crate::compiled::CompiledProject;
 use crate::project::{ActionName, Unlisted};
+use crate::records::{Record, Records};
 use crate::refusal::{Report, TransformError, refusal};
 use crate::transform::{ROW_MAX, Run};
 use crate::values::quote;
-use csv::{ErrorKind, Reader, ReaderBuilder, StringRecord};
 use schemas::messages::Reason;
-use std::cell::Cell;
 use std::collections::HashMap;
 use std::io::{self, BufRead, Read};
 
-/// What the reader takes at a time; it may have taken so much more than the row it is at.
-const READ_AHEAD: usize = 64 << 10;
-/// What the reader gets after the batch's last byte: the end of a line, and a row that can only come from here.
-const END: &[u8] = b"\n.";
 /// Most columns that a refusal names.
 const NAMED_MAX: usize = 20;
-
-/// Ends a row that never ends before it fills the memory, and marks the end of the batch with [`END`].
-struct Bounded<'a> {
-    input: &'a mut dyn BufRead,
-    taken: Cell<usize>,
-    /// Bytes of the batch so far; END is not counted.
-    length: u64,
-    /// What is still to be given of END.
-    end: &'static [u8],
-}
 
 /// What a field becomes in the output: which input column, whether quotes may be needed.
 struct Column {
@@ -38,21 +20,6 @@ struct Column {
     input: Option<usize>,
     is_delivered: bool,
     is_plain: bool,
-}
-
-impl Read for Bounded<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.taken.get() > ROW_MAX + READ_AHEAD {
-            return Err(io::ErrorKind::FileTooLarge.into());
-        }
-        let count = self.input.read(buffer)?;
-        if count == 0 {
-            return self.end.read(buffer);
-        }
-        self.taken.set(self.taken.get() + count);
-        self.length += count as u64;
-        Ok(count)
-    }
 }
 
 /// Puts every row of a CSV batch through.
@@ -70,15 +37,15 @@ pub(crate) fn run(run: &mut Run<'_>, input: &mut dyn BufRead) -> Result<(), Tran
     line.push(b'\n');
     run.outlet.header(&line)?;
 
-    let bounded = Bounded { input, taken: Cell::new(0), length: 0, end: END };
-    let mut reader = reader(delimiter).buffer_capacity(READ_AHEAD).from_reader(bounded);
-    let mut record = StringRecord::new();
-    while next(&mut reader, &mut record, &mut run.report)? {
-        if !run.report.is_row_bad() {
-            check_shape(&record, names.len(), &mut run.report);
+    let mut records = Records::of_batch(delimiter, input);
+    while let Some(record) = records.next().map_err(|error| unreadable(error, &mut run.report))? {
+        run.report.rows_in += 1;
+        match &record {
+            Ok(record) => check_shape(record, names.len(), &mut run.report),
+            Err(code) => run.report.bad("", code),
         }
         line.clear();
-        if !run.report.is_row_bad() {
+        if let Some(record) = record.ok().filter(|_| !run.report.is_row_bad()) {
             write_row(run, &delivered, &record, &mut line);
         }
         run.end_row(&line)?;
@@ -86,56 +53,25 @@ pub(crate) fn run(run: &mut Run<'_>, input: &mut dyn BufRead) -> Result<(), Tran
     Ok(())
 }
 
-fn reader(delimiter: u8) -> ReaderBuilder {
-    let mut builder = ReaderBuilder::new();
-    builder.has_headers(false).flexible(true).delimiter(delimiter);
-    builder
-}
-
-/// Reads the next record and counts it; false at the end. A record that holds [`END`] or a part of it and more is bad.
-fn next(
-    reader: &mut Reader<Bounded<'_>>,
-    record: &mut StringRecord,
-    report: &mut Report,
-) -> Result<bool, TransformError> {
-    let read = reader.read_record(record);
-    reader.get_ref().taken.set(0);
-    // One byte beyond the batch is the end of its last line.
-    let holds_end = reader.position().byte() > reader.get_ref().length + 1;
-    let is_end = holds_end && record.len() == 1 && record[0].as_bytes() == &END[1..];
-    if is_end || matches!(read, Ok(false)) {
-        return Ok(false);
+/// A row without an end refuses the batch by its number; everything else is the disk's.
+fn unreadable(error: io::Error, report: &mut Report) -> TransformError {
+    if error.kind() != io::ErrorKind::FileTooLarge {
+        return error.into();
     }
     report.rows_in += 1;
-    match read.map_err(csv::Error::into_kind) {
-        Ok(_) => {
-            if holds_end {
-                report.bad("", "ZGL-ROW-QUOTE");
-            }
-            Ok(true)
-        }
-        Err(ErrorKind::Utf8 { .. }) => {
-            report.bad("", "ZGL-ROW-UTF8");
-            Ok(true)
-        }
-        Err(ErrorKind::Io(error)) if error.kind() == io::ErrorKind::FileTooLarge => {
-            report.bad("", "ZGL-ROW-LENGTH");
-            Err(std::mem::take(report).refusal().into())
-        }
-        Err(ErrorKind::Io(error)) => Err(error.into()),
-        Err(_) => Err(refusal("ZGL-TTP-FORMAT", "the batch is not CSV").into()),
-    }
+    report.bad("", "ZGL-ROW-LENGTH");
+    std::mem::take(report).refusal().into()
 }
 
-fn check_shape(record: &StringRecord, columns: usize, report: &mut Report) {
+fn check_shape(record: &Record<'_>, columns: usize, report: &mut Report) {
     if record.len() != columns {
         report.bad("", "ZGL-ROW-FIELDS");
-    } else if record.as_slice().len() > ROW_MAX {
+    } else if record.bytes() > ROW_MAX {
         report.bad("", "ZGL-ROW-LENGTH");
     }
 }
 
-fn write_row(run: &mut Run<'_>, delivered: &[&Column], record: &StringRecord, line: &mut Vec<u8>) {
+fn write_row(run: &mut Run<'_>, delivered: &[&Column], record: &Record<'_>, line: &mut Vec<u8>) {
     for (index, column) in delivered.iter().enumerate() {
         separate(index, line);
         let start = line.len();
@@ -176,11 +112,12 @@ fn header(project: &CompiledProject, input: &mut dyn BufRead) -> Result<(Vec<Str
         }
     }
     let parse = |delimiter| {
-        let mut records = reader(delimiter).from_reader(&line[..]).into_records();
-        let names: Vec<String> = records.next()?.ok()?.iter().map(|name| name.trim().to_owned()).collect();
+        let mut header = &line[..];
+        let mut records = Records::of_text(delimiter, &mut header);
+        let names: Vec<String> = records.next().ok()??.ok()?.fields().map(|name| name.trim().to_owned()).collect();
         // More than one record: lines that end with a carriage return alone.
         let found = names.iter().filter(|name| project.fields.iter().any(|field| field.path == **name)).count();
-        records.next().is_none().then_some((found, names))
+        matches!(records.next(), Ok(None)).then_some((found, names))
     };
     let (comma, semicolon) = (parse(b','), parse(b';'));
     let best = match (comma, semicolon) {

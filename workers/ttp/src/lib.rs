@@ -15,6 +15,7 @@ mod job;
 mod ndjson_rows;
 pub mod project;
 mod random;
+mod records;
 mod refusal;
 mod shuffle;
 pub mod transform;

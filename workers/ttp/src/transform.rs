@@ -22,8 +22,8 @@ use std::io::{BufRead, BufWriter, Read, Write};
 
 /// The longest row that is taken.
 pub const ROW_MAX: usize = 1 << 20;
-/// Bytes collected before they are written out.
-const OUT_BUFFER: usize = 64 << 10;
+/// Bytes collected before they are written out: below the size at which freeing makes the allocator tidy up.
+const OUT_BUFFER: usize = 32 << 10;
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
 /// The form of a batch.
