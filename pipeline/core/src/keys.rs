@@ -75,7 +75,7 @@ pub trait Keys: Send + Sync + 'static {
     /// Fills the buffer with random bytes.
     fn random(&self, out: &mut [u8]);
 
-    /// 16 random bytes.
+    /// 16 random bytes that others will see: an id.
     fn random16(&self) -> [u8; 16] {
         let mut out = [0; 16];
         self.random(&mut out);

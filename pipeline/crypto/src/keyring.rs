@@ -18,7 +18,7 @@
 
 use self::contents::Contents;
 use crate::file;
-use crate::secret::{ProjectRoot, Secret32, fill_random};
+use crate::secret::{ProjectRoot, Secret32, fill_public, fill_random};
 use aws_lc_rs::{aead, hmac};
 use bytes::Bytes;
 use schemas::Key;
@@ -230,7 +230,7 @@ impl Keys for Keyring {
 
     fn seal(&self, context: &[u8], plain: &[u8]) -> Sealed {
         let mut salt = [0; SALT];
-        fill_random(&mut salt);
+        fill_public(&mut salt);
         let state = self.state();
         let (version, cipher) = match state.sealing.last() {
             Some((version, master)) => (*version, value_cipher(master, &salt)),
@@ -274,6 +274,12 @@ impl Keys for Keyring {
 
     fn random(&self, out: &mut [u8]) {
         fill_random(out);
+    }
+
+    fn random16(&self) -> [u8; 16] {
+        let mut id = [0; 16];
+        fill_public(&mut id);
+        id
     }
 }
 

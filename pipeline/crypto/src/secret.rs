@@ -2,6 +2,7 @@
 //!
 //! Neither type implements `Serialize` or `Display`, so a secret leaves only where `expose` is written.
 
+use std::cell::RefCell;
 use std::fmt;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
@@ -62,6 +63,41 @@ impl fmt::Debug for ProjectRoot {
     }
 }
 
+/// Random bytes drawn ahead by a thread: 64 salts or ids, for which one call of the generator is as dear as for one.
+const POOL: usize = 1_024;
+
+/// Drawn and not yet handed out: the last `left` bytes.
+struct Pool {
+    bytes: [u8; POOL],
+    left: usize,
+}
+
+thread_local! {
+    static AHEAD: RefCell<Pool> = const { RefCell::new(Pool { bytes: [0; POOL], left: 0 }) };
+}
+
+/// Fills a small buffer with randomness that will be seen by others (salts, ids), from bytes drawn ahead by this thread.
+/// What is handed out is wiped here. Keys come from [`fill_random`]. The process never forks, so no two share a pool.
+///
+/// # Panics
+/// As [`fill_random`].
+pub(crate) fn fill_public(out: &mut [u8]) {
+    if out.len() > POOL / 4 {
+        return fill_random(out);
+    }
+    AHEAD.with_borrow_mut(|pool| {
+        if pool.left < out.len() {
+            fill_random(&mut pool.bytes);
+            pool.left = POOL;
+        }
+        let start = POOL - pool.left;
+        let taken = &mut pool.bytes[start..start + out.len()];
+        out.copy_from_slice(taken);
+        taken.zeroize();
+        pool.left -= out.len();
+    });
+}
+
 /// Fills the buffer from the library's generator (CTR-DRBG of the calling thread, seeded by the kernel, reseeded after
 /// a fork).
 ///
@@ -79,6 +115,17 @@ mod tests {
     fn a_secret_never_prints() {
         assert_eq!(format!("{:?}", Secret32::new([0xAB; 32])), "Secret32(***)");
         assert_eq!(format!("{:#?}", ProjectRoot::new(Secret32::new([0xAB; 32]))), "ProjectRoot(***)");
+    }
+
+    #[test]
+    fn no_byte_drawn_ahead_is_handed_out_twice() {
+        let mut seen = std::collections::HashSet::new();
+        for _ in 0..10 * POOL / 16 {
+            let mut id = [0; 16];
+            fill_public(&mut id);
+            assert!(seen.insert(id));
+        }
+        AHEAD.with_borrow(|pool| assert!(pool.bytes[..POOL - pool.left].iter().all(|byte| *byte == 0)));
     }
 
     #[test]

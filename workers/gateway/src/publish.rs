@@ -50,11 +50,8 @@ impl Front {
     fn trace(&self, headers: &HeaderMap) -> TraceParent {
         let given = headers.get("traceparent").and_then(|value| value.to_str().ok());
         given.and_then(|text| text.parse().ok()).unwrap_or_else(|| {
-            let mut trace = TraceParent { trace_id: [0; 16], span_id: [0; 8], flags: 0 };
-            let mut random = [0; 24]; // both at once: a call costs more than its bytes
-            self.keys.random(&mut random);
-            trace.trace_id.copy_from_slice(&random[..16]);
-            trace.span_id.copy_from_slice(&random[16..]);
+            let mut trace = TraceParent { trace_id: self.keys.random16(), span_id: [0; 8], flags: 0 };
+            trace.span_id.copy_from_slice(&self.keys.random16()[..8]);
             trace
         })
     }
