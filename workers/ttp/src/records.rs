@@ -49,7 +49,9 @@ pub(crate) struct Record<'a> {
 impl<'a> Records<'a> {
     /// The records of a batch; any delimiter but the semicolon is taken for the comma.
     pub(crate) fn of_batch(delimiter: u8, input: &'a mut dyn BufRead) -> Records<'a> {
-        Records { end: END, ..Records::of_text(delimiter, input) }
+        let mut records = Records::of_text(delimiter, input);
+        records.end = END;
+        records
     }
 
     /// The records of a text in which a last open quote ends with the text.

@@ -69,6 +69,8 @@ pub(crate) struct Work {
     now: Millis,
     changes: Vec<Change>,
     latest: HashMap<(u16, Key, Bytes), usize>,
+    /// Where the step's change of a timer stands.
+    timers: HashMap<(Key, &'static str), usize>,
     plan: Plan,
 }
 
@@ -106,6 +108,7 @@ impl Engine {
             now,
             changes: Vec::new(),
             latest: HashMap::new(),
+            timers: HashMap::new(),
             plan,
         }
     }
@@ -189,25 +192,34 @@ impl Engine {
             self.park(work, Millis(0), 0, None);
             return Ok(());
         }
-        let Some(message) = work.opened[index].clone() else {
+        let Some(message) = work.opened[index].take() else {
             self.bury(work, "ZGL-SEAL-OPEN", Effects::default());
             return Ok(());
         };
+        let settled = self.settle_message(work, &message);
+        if settled.is_err() {
+            work.opened[index] = Some(message); // decided again when its row is there
+        }
+        settled
+    }
+
+    fn settle_message(&self, work: &mut Work, message: &Message) -> Result<(), Read> {
+        let index = work.next;
         if let Some(code) = work.items[index].condemned {
-            return self.give_up(work, &message, code);
+            return self.give_up(work, message, code);
         }
         if work.rounds > ROUNDS_MAX {
-            return self.give_up(work, &message, "ZGL-READS");
+            return self.give_up(work, message, "ZGL-READS");
         }
         let context = self.context(work.now);
-        let decided = catch_unwind(AssertUnwindSafe(|| self.worker.decide(&message, &work.view, &context)));
+        let decided = catch_unwind(AssertUnwindSafe(|| self.worker.decide(message, &work.view, &context)));
         match decided {
             Err(_panic) => {
                 work.plan.tally.panics += 1;
-                self.fail(work, &message, &Failure::transient("ZGL-PANIC"))
+                self.fail(work, message, &Failure::transient("ZGL-PANIC"))
             }
             Ok(Err(Interrupt::Missing(read))) => Err(read),
-            Ok(Err(Interrupt::Fail(failure))) => self.fail(work, &message, &failure),
+            Ok(Err(Interrupt::Fail(failure))) => self.fail(work, message, &failure),
             Ok(Ok(Decision::Done(effects))) => {
                 self.done(work, effects);
                 Ok(())
@@ -340,12 +352,12 @@ impl Engine {
         }
         work.plan.step.produced.extend(sealed.produced);
         for name in effects.cancelled {
-            work.plan.step.timers.push(TimerChange::Cancel { key, name: name.to_owned() });
+            change_timer(work, name, TimerChange::Cancel { key, name: name.to_owned() });
         }
         for (timer, message) in effects.timers.into_iter().zip(sealed.timers) {
             let SetTimer { name, due, .. } = timer;
             work.plan.next_timer = Some(work.plan.next_timer.map_or(due, |next| next.min(due)));
-            work.plan.step.timers.push(TimerChange::Set { key, name, due, message });
+            change_timer(work, name, TimerChange::Set { key, name, due, message });
         }
         if let Some(reply) = effects.reply {
             work.plan.replies.push((work.items[work.next].id, reply));
@@ -358,6 +370,16 @@ impl Engine {
             produced: effects.produced.iter().map(seal).collect::<Result<_, _>>()?,
             timers: effects.timers.iter().map(|timer| seal(&timer.message)).collect::<Result<_, _>>()?,
         })
+    }
+}
+
+/// The last change of a timer within the step is the only one.
+fn change_timer(work: &mut Work, name: &'static str, change: TimerChange) {
+    let timers = &mut work.plan.step.timers;
+    let place = *work.timers.entry((work.items[work.next].key, name)).or_insert(timers.len());
+    match timers.get_mut(place) {
+        Some(earlier) => *earlier = change,
+        None => timers.push(change),
     }
 }
 

@@ -6,6 +6,7 @@ use super::parking::Parking;
 use super::turn::{After, Loss, compute, new_item, parked_item, split};
 use super::{Ports, RunnerConfig, Shared};
 use crate::broker::{Batch, BrokerError, Delivery, Settlement, Subscription};
+use crate::keys::KeysError;
 use crate::replies;
 use crate::sealing::job_context;
 use crate::slot::Slot;
@@ -417,15 +418,14 @@ impl SlotLoop {
         loop {
             let rows = if missing.is_empty() { Vec::new() } else { self.ports.store.read(missing.clone()).await? };
             let step = engine.clone();
-            let (next, result) = compute(large, move || {
-                let result = step.load(&mut work, missing, rows).map(|()| step.advance(&mut work));
-                (work, result)
-            })
-            .await?;
-            (work, missing) = (next, result?);
-            if missing.is_empty() {
-                let last = engine.clone();
-                return compute(large, move || last.finish(work)).await;
+            let advanced = compute(large, move || {
+                step.load(&mut work, missing, rows)?;
+                let missing = step.advance(&mut work);
+                Ok::<_, KeysError>(if missing.is_empty() { Ok(step.finish(work)) } else { Err((work, missing)) })
+            });
+            match advanced.await?? {
+                Ok(plan) => return Ok(plan),
+                Err(more) => (work, missing) = more,
             }
         }
     }
