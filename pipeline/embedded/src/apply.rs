@@ -1,7 +1,8 @@
 //! What each request does to the file, inside the writer's transaction.
 //!
-//! Whatever can be refused is refused before anything is written. A request that fails half-way is undone by its
-//! savepoint, and the cache is read again.
+//! Whatever can be refused is refused before anything is written, so a request needs no savepoint of its own (which
+//! would copy every page that it touches). One that fails half-way all the same loses the whole transaction, and its
+//! requests run again singly.
 
 use crate::cache::{Cache, SlotRow};
 use crate::error::Fault;
@@ -27,28 +28,11 @@ pub(crate) struct Transaction<'a> {
 impl Transaction<'_> {
     /// Does a request, or nothing.
     pub(crate) fn apply(&mut self, request: &Request) -> Result<Reply, Fault> {
-        // One row is all or nothing by itself; only what writes more needs a savepoint.
-        let many = match request {
-            Request::Publish(batch) => batch.len() > 1,
-            Request::Step(_) | Request::ResolveDead { .. } => true,
-            _ => false,
-        };
-        if !many {
-            return self.dispatch(request);
+        let before = self.connection.total_changes();
+        match self.dispatch(request) {
+            Err(Fault::Request(error)) if self.connection.total_changes() > before => Err(Fault::Transaction(error)),
+            outcome => outcome,
         }
-        let (appended, moved) = (self.appended.len(), self.moved.len());
-        self.run("SAVEPOINT request")?;
-        let outcome = self.dispatch(request);
-        if let Err(Fault::Request(_)) = outcome {
-            self.run("ROLLBACK TO request")?;
-            self.appended.truncate(appended);
-            self.moved.truncate(moved);
-            *self.cache = Cache::load(self.connection, self.shared)?;
-        }
-        if !matches!(outcome, Err(Fault::Transaction(_) | Fault::Fsync(_))) {
-            self.run("RELEASE request")?;
-        }
-        outcome
     }
 
     fn dispatch(&mut self, request: &Request) -> Result<Reply, Fault> {
@@ -72,11 +56,6 @@ impl Transaction<'_> {
             Request::BeginAttempt { slot, epoch, number } => self.begin_attempt(*slot, *epoch, *number),
             Request::ResolveDead { slot, number, again } => self.resolve_dead(*slot, *number, again.as_ref()),
         }
-    }
-
-    fn run(&self, sql: &str) -> Result<(), Fault> {
-        self.connection.prepare_cached(sql)?.execute([])?;
-        Ok(())
     }
 
     fn put(&mut self, slot: Slot, row: SlotRow) -> Result<Reply, Fault> {
@@ -205,11 +184,9 @@ impl Transaction<'_> {
     }
 
     fn cancel_timer(&self, slot: Slot, key: Key, name: &str) -> Result<(), Fault> {
-        self.connection.prepare_cached("DELETE FROM timers WHERE slot = ? AND key = ? AND name = ?")?.execute((
-            slot_code(slot),
-            &key.0[..],
-            name,
-        ))?;
+        self.connection
+            .prepare_cached("DELETE FROM timers INDEXED BY timers_key WHERE slot = ? AND key = ? AND name = ?")?
+            .execute((slot_code(slot), &key.0[..], name))?;
         Ok(())
     }
 

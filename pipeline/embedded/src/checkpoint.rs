@@ -16,7 +16,7 @@ use std::time::Duration;
 /// Between two looks at the log.
 const EVERY: Duration = Duration::from_millis(200);
 /// Below this the log is left alone while there is traffic: copying a hot page once is better than ten times.
-const SMALL: u64 = 16 << 20;
+const SMALL: u64 = 64 << 20;
 /// Looks after which even a small log is moved: two seconds.
 const LOOKS: u32 = 10;
 

@@ -145,7 +145,7 @@ pub(crate) fn due_timers(
 ) -> Result<(Vec<Timer>, Option<Millis>)> {
     let all = || -> rusqlite::Result<(Vec<Timer>, Option<Millis>)> {
         let mut select = connection.prepare_cached(
-            "SELECT key, name, due, channel, message_key, message, body FROM timers INDEXED BY timers_due
+            "SELECT key, name, due, channel, message_key, message, body FROM timers
              WHERE slot = ? ORDER BY due, key, name LIMIT ?",
         )?;
         // One more than asked for: it tells when the next is due, and its body is never looked at.
@@ -275,7 +275,7 @@ pub(crate) fn stats(connection: &Connection, mut lines: Vec<SlotStats>) -> Resul
     };
     let mut all = || -> rusqlite::Result<()> {
         let parked = count("SELECT slot, count(*) FROM parked GROUP BY slot")?;
-        let timers = count("SELECT slot, count(*) FROM timers INDEXED BY timers_due GROUP BY slot")?;
+        let timers = count("SELECT slot, count(*) FROM timers INDEXED BY timers_key GROUP BY slot")?;
         let dead = count("SELECT (channel << 32) | (grp << 16) | partition, count(*) FROM dead GROUP BY 1")?;
         for line in &mut lines {
             let of = |counts: &HashMap<Slot, u64>| counts.get(&line.slot).copied().unwrap_or(0);

@@ -1,8 +1,8 @@
 //! The one thread that writes: many requests in one transaction, one fsync for all of them, then the answers.
 //!
-//! - A request that is refused or fails alone is undone by its savepoint; the others go on.
-//! - When SQLite gives the whole transaction up (disk full, I/O error), nothing of it is acknowledged, and each request
-//!   runs again in a transaction of its own, so that what fits still gets through.
+//! - A request that is refused has written nothing; the others go on.
+//! - When the whole transaction is given up (disk full, I/O error, a request that failed half-way), nothing of it is
+//!   acknowledged, and each request runs again in a transaction of its own, so that what fits still gets through.
 //! - A failed fsync ends the process: the kernel may have dropped the pages, and no later success would mean anything.
 //! - Between transactions the writer deletes what every group has passed, in bounded pieces, and restarts the log when
 //!   the passive checkpoints did not get it back.
@@ -28,6 +28,11 @@ const GROUP: usize = 512;
 const GROUP_BYTES: usize = 8 << 20;
 /// How long the writer waits for producers that it has just answered.
 const PATIENCE: Duration = Duration::from_micros(150);
+/// A transaction that wrote so many rows is followed by a pause in which more steps gather: rows of neighbours share
+/// pages, and a page costs as much for one row as for ten. A machine that is not busy never gets there.
+const BUSY: u64 = 1_000;
+/// The pause: short beside the transaction before it.
+const LINGER: Duration = Duration::from_millis(4);
 /// Without work for so long, the writer tidies.
 const IDLE: Duration = Duration::from_millis(100);
 /// Messages deleted in one transaction: a few milliseconds.
@@ -72,8 +77,15 @@ impl Writer {
 
     fn work(&mut self) -> Result<(), Fatal> {
         let mut expected = 0;
+        let mut before = self.shared.metrics.rows.load(Ordering::Relaxed);
         let mut tidied = Instant::now();
         loop {
+            let rows = self.shared.metrics.rows.load(Ordering::Relaxed);
+            if rows - before > BUSY {
+                #[allow(clippy::disallowed_methods)] // the writer has a thread of its own
+                std::thread::sleep(LINGER);
+            }
+            before = rows;
             let taken = self.queue.take(IDLE, expected, PATIENCE, (GROUP, GROUP_BYTES));
             expected = 0;
             match taken {
@@ -146,7 +158,7 @@ impl Writer {
             steps += usize::from(outcome.is_ok() && matches!(request, Request::Step(_)));
             outcomes.push(outcome);
         }
-        fail_point!("embedded::after-savepoints");
+        fail_point!("embedded::after-requests");
         let Transaction { appended, moved, .. } = open;
         commit(connection)?;
         fail_point!("embedded::after-commit");

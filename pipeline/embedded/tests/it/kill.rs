@@ -87,7 +87,7 @@ fn die_at(point: &str) {
 async fn a_stop_between_any_two_durable_actions_is_survived() {
     const POINTS: [&str; 10] = [
         "embedded::before-begin",
-        "embedded::after-savepoints",
+        "embedded::after-requests",
         "embedded::before-commit",
         "embedded::after-commit",
         "embedded::before-trim",
