@@ -20,7 +20,8 @@ use zegel_core::{Broker as _, Read, Slot, Step, Store as _, Write};
 use zegel_embedded::{Embedded, Options, check};
 
 const KILLS: u64 = 20;
-const CONSUMED: &str = "mailbox.deliver";
+/// Its messages are consumed and trimmed; another channel than [`SINGLE`], whose messages all stay.
+const CONSUMED: &str = "receipts.due";
 /// Ids of messages that steps produce begin here.
 const STEPS: u64 = 1 << 40;
 
