@@ -3,7 +3,7 @@
 use super::engine::{Engine, Item, Plan};
 use super::jobs::{self, Ended};
 use super::parking::Parking;
-use super::turn::{After, Loss, compute, new_item, parked_item, split};
+use super::turn::{After, Loss, compute, new_item, observe, parked_item, split};
 use super::{Ports, RunnerConfig, Shared};
 use crate::broker::{Batch, BrokerError, Delivery, Settlement, Subscription};
 use crate::keys::KeysError;
@@ -446,23 +446,7 @@ impl SlotLoop {
         for job in after.jobs {
             self.start_job(owned, job);
         }
-        let metrics = &self.ports.metrics;
-        let stage = self.stage();
-        let tally = after.tally;
-        let outcomes = [
-            ("done", tally.done),
-            ("parked", tally.parked),
-            ("failed", tally.failed),
-            ("dead", tally.dead),
-            ("job", tally.jobs),
-        ];
-        for (outcome, messages) in outcomes.into_iter().filter(|(_, messages)| *messages > 0) {
-            metrics.messages.with_label_values(&[stage, outcome]).inc_by(messages);
-        }
-        metrics.panics.with_label_values(&[stage]).inc_by(tally.panics);
-        metrics.step_seconds.with_label_values(&[stage]).observe(took.as_secs_f64());
-        #[allow(clippy::cast_precision_loss)] // a batch has at most a few thousand messages
-        metrics.batch_messages.with_label_values(&[stage]).observe(count as f64);
+        observe(&self.ports.metrics, self.stage(), after.tally, count, took);
         tracing::debug!(slot = %self.slot, messages = count, at = now.0, "step committed");
     }
 

@@ -2,9 +2,11 @@
 
 use super::engine::{Item, Plan, Tally};
 use crate::broker::{BrokerError, Delivery};
+use crate::metrics::Metrics;
 use crate::store::{Parked, ParkedHead, Step, StoreError};
 use crate::worker::JobError;
 use schemas::{Key, Millis};
+use std::time::Duration;
 
 /// Why a slot is let go.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +42,24 @@ pub(crate) struct After {
 pub(crate) fn split(plan: Plan) -> (Step, After) {
     let Plan { step, replies, jobs, parked, unparked, next_timer, tally } = plan;
     (step, After { replies, jobs, parked, unparked, next_timer, tally })
+}
+
+/// Counts what a committed step of so many messages came to.
+pub(crate) fn observe(metrics: &Metrics, stage: &str, tally: Tally, count: usize, took: Duration) {
+    let outcomes = [
+        ("done", tally.done),
+        ("parked", tally.parked),
+        ("failed", tally.failed),
+        ("dead", tally.dead),
+        ("job", tally.jobs),
+    ];
+    for (outcome, messages) in outcomes.into_iter().filter(|(_, messages)| *messages > 0) {
+        metrics.messages.with_label_values(&[stage, outcome]).inc_by(messages);
+    }
+    metrics.panics.with_label_values(&[stage]).inc_by(tally.panics);
+    metrics.step_seconds.with_label_values(&[stage]).observe(took.as_secs_f64());
+    #[allow(clippy::cast_precision_loss)] // a batch has at most a few thousand messages
+    metrics.batch_messages.with_label_values(&[stage]).observe(count as f64);
 }
 
 pub(crate) fn new_item(delivery: Delivery) -> Item {
