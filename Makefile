@@ -3,12 +3,12 @@
 ORACLES := target/oracles
 CARGO ?= cargo
 # Tests run with fail points compiled in, so that one debug build serves unit and crash tests.
-FEATURES := --features zegel/failpoints,zegel-embedded/failpoints
+FEATURES := --features zegel/failpoints,zegel-embedded/failpoints,zegel-objects/s3
 TEST_ENV = ZEGEL_ORACLES=1 PATH="$(abspath $(ORACLES))/bin:$$PATH" \
   ZEGEL_BIN=$(abspath target/release/zegel) ZEGEL_FAILPOINTS_BIN=$(abspath target/debug/zegel)
 
 # Real servers, as unprivileged processes that end with the command.
-SERVICES = deploy/dev/services run postgres rabbitmq --
+SERVICES = deploy/dev/services run postgres rabbitmq s3 --
 
 .PHONY: help test oracles lint unit end-to-end chaos load clean
 

@@ -1,35 +1,34 @@
 //! The objects port over `object_store`: content over 64 KiB, encrypted while it streams, addressed by its ciphertext.
 //!
-//! Layout under the folder: `objects/ab/abcd…` (64 hexadecimal digits, the SHA-256 of the file's bytes) and `uploads/`
-//! (one file for each object in the making). An object is written to a temporary name in parts, fsynced, and renamed; the
-//! file, its folder and every new folder above it are fsynced by `object_store` with its fsync switched on, which covers
-//! the rename too, so an object is durable when [`zegel_core::objects::ObjectSink::finish`] returns. A removal is not
-//! fsynced: a crash may bring an object back, and the sweep of what nothing refers to removes it again.
-//! Memory: one part and one segment for each object in the making, one segment for each reader, whatever the size (I7).
+//! Two places hold objects in the same format under the same addresses, `objects/ab/abcd…` (64 hexadecimal digits, the
+//! SHA-256 of the stored bytes): a local folder ([`local`]) and, with the feature `s3`, a prefix of a bucket in an
+//! S3-compatible store ([`s3`]). An address is known only after the last byte, and what stands under one is whole:
+//! both places write elsewhere first. An object is durable when [`zegel_core::objects::ObjectSink::finish`] returns. A
+//! removal need not be: a crash may bring an object back, and the sweep of what nothing refers to removes it again.
+//! Memory: bounded for each object in the making and for each reader, whatever the size (I7); each place says how much.
 //! Failure: bytes that do not authenticate come out of the reader as `InvalidData`, and the digest of the whole is checked
-//! before it says end of file (I8). What a crash leaves in `uploads/` is removed by [`EncryptedObjects::sweep_uploads`].
+//! before it says end of file (I8). What a crash leaves in the making is removed by [`EncryptedObjects::sweep_uploads`].
 
 #![forbid(unsafe_code)]
 
+mod local;
 mod read;
+#[cfg(feature = "s3")]
+mod s3;
 mod write;
 
 #[cfg(test)]
 mod tests;
 
 use futures_util::TryStreamExt;
-use object_store::local::LocalFileSystem;
 use object_store::path::Path as ObjectPath;
-use object_store::{Error, ObjectMeta, ObjectStore, ObjectStoreExt};
+use object_store::{Error, ObjectMeta, ObjectStore, ObjectStoreExt, PutPayload};
 use schemas::messages::ObjectRef;
 use schemas::{Millis, Sha256};
 use std::fmt;
-use std::fs::{self, DirBuilder, File};
-use std::io::{self, Read};
-use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
+use std::io::Read;
+use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
 use tokio::runtime::Handle;
 use zegel_core::objects::{ObjectSink, StoredObject};
 use zegel_core::{KeysError, Objects, ObjectsError};
@@ -38,47 +37,128 @@ use zegel_crypto::Keyring;
 const OBJECTS: &str = "objects";
 const UPLOADS: &str = "uploads";
 
-/// Objects in a local folder. Cheap to share by reference; every call blocks, so it is made from a blocking thread and
-/// never from inside an async task.
+/// Where objects lie, and how they get there and back.
+trait Place: Send + Sync {
+    /// The store behind it, for what needs no care: listing, removing, the probe.
+    fn store(&self) -> &dyn ObjectStore;
+
+    /// Begins to write one object; `temporary` is a name that nothing else has.
+    fn begin(&self, temporary: &Sha256) -> Result<Box<dyn write::Upload>, ObjectsError>;
+
+    /// The stored bytes of an object, from the first one.
+    fn bytes(&self, path: &ObjectPath) -> Result<Box<dyn Read + Send>, ObjectsError>;
+
+    /// See [`EncryptedObjects::sweep_uploads`].
+    fn sweep(&self, before: Millis) -> Result<u64, ObjectsError>;
+
+    /// What an error of the store means to the port; its text names no secret.
+    fn failure(&self, error: Error) -> ObjectsError;
+}
+
+/// Objects in their place. Cheap to share by reference; every call blocks, so it is made from a blocking thread and never
+/// from inside an async task.
 pub struct EncryptedObjects {
-    store: Arc<dyn ObjectStore>,
-    uploads: PathBuf,
+    place: Box<dyn Place>,
     keyring: Arc<Keyring>,
-    /// Where `object_store` does its file work.
+    /// Where `object_store` does its work.
     runtime: Handle,
 }
 
 impl EncryptedObjects {
+    /// Opens the objects where the setting `place` says: `folder` is the local folder, `s3://bucket/prefix` an
+    /// S3-compatible store, for which the local folder only holds what is on its way ([`EncryptedObjects::open_s3`]).
+    ///
+    /// # Errors
+    /// [`ObjectsError::Unavailable`] when `place` is neither, or cannot be used.
+    pub fn open(
+        place: &str,
+        folder: &Path,
+        keyring: Arc<Keyring>,
+        runtime: Handle,
+    ) -> Result<EncryptedObjects, ObjectsError> {
+        match place {
+            "folder" => EncryptedObjects::open_local(folder, keyring, runtime),
+            #[cfg(feature = "s3")]
+            url if url.starts_with("s3://") => EncryptedObjects::open_s3(url, &folder.join(UPLOADS), keyring, runtime),
+            #[cfg(not(feature = "s3"))]
+            url if url.starts_with("s3://") => Err(unavailable("this program was built without the feature s3")),
+            _ => Err(unavailable("objects are kept in \"folder\" or \"s3://bucket/prefix\"")),
+        }
+    }
+
     /// Opens, or makes, the objects under `folder` (mode 0700 when made). The runtime behind `runtime` must outlive this.
     ///
     /// # Errors
     /// [`ObjectsError::Unavailable`] when the folder cannot be used.
     pub fn open_local(folder: &Path, keyring: Arc<Keyring>, runtime: Handle) -> Result<EncryptedObjects, ObjectsError> {
-        let uploads = folder.join(UPLOADS);
-        make_folders(&uploads).map_err(unavailable)?;
-        let store = LocalFileSystem::new_with_prefix(folder).map_err(unavailable)?.with_fsync(true);
-        Ok(EncryptedObjects { store: Arc::new(store), uploads, keyring, runtime })
+        let place = local::Folder::open(folder, runtime.clone())?;
+        Ok(EncryptedObjects { place: Box::new(place), keyring, runtime })
     }
 
-    /// Removes what crashed uploads left, if it was last written before `before`; returns how many files. At start, when
-    /// no object is in the making, `before` is [`Millis::NEVER`].
+    /// Opens the objects under `s3://bucket/prefix`, with what the environment says: `AWS_ENDPOINT`, `AWS_REGION`,
+    /// `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_ALLOW_HTTP` and the others that `object_store` knows. Ciphertext
+    /// on its way lies in the folder `scratch` (mode 0700 when made), which needs room for the largest objects in the
+    /// making. Asks the store nothing yet: that is [`EncryptedObjects::probe`]. The runtime behind `runtime` must outlive
+    /// this, and drive I/O and time on threads of its own.
     ///
     /// # Errors
-    /// [`ObjectsError::Unavailable`] when the folder cannot be read or a file not removed.
+    /// [`ObjectsError::Unavailable`] when the address, a setting, the runtime or the folder cannot be used.
+    #[cfg(feature = "s3")]
+    pub fn open_s3(
+        url: &str,
+        scratch: &Path,
+        keyring: Arc<Keyring>,
+        runtime: Handle,
+    ) -> Result<EncryptedObjects, ObjectsError> {
+        let variables = std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
+        EncryptedObjects::open_s3_with(url, variables, scratch, keyring, runtime)
+    }
+
+    /// [`EncryptedObjects::open_s3`] with the variables given instead of those of the environment.
+    ///
+    /// # Errors
+    /// As [`EncryptedObjects::open_s3`].
+    #[cfg(feature = "s3")]
+    pub fn open_s3_with(
+        url: &str,
+        variables: impl IntoIterator<Item = (String, String)>,
+        scratch: &Path,
+        keyring: Arc<Keyring>,
+        runtime: Handle,
+    ) -> Result<EncryptedObjects, ObjectsError> {
+        let place = s3::Bucket::open(url, variables, scratch, runtime.clone())?;
+        Ok(EncryptedObjects { place: Box::new(place), keyring, runtime })
+    }
+
+    /// Whether the place takes, gives back and removes what it is given: for the start, where an operator can still mend a
+    /// wrong bucket or wrong credentials. Uses a name of its own, so several processes may ask at once.
+    ///
+    /// # Errors
+    /// [`ObjectsError::Unavailable`] says what is wrong.
+    pub fn probe(&self) -> Result<(), ObjectsError> {
+        let content = self.keyring.new_object_key().salt().to_string();
+        let path = ObjectPath::from(format!("{UPLOADS}/probe-{content}"));
+        let store = self.place.store();
+        let failure = |error| match self.place.failure(error) {
+            ObjectsError::Missing => unavailable("what was stored is not there"),
+            other => other,
+        };
+        self.runtime.block_on(async {
+            store.put(&path, PutPayload::from(content.clone())).await.map_err(failure)?;
+            let found = store.get(&path).await.map_err(failure)?.bytes().await.map_err(failure)?;
+            store.delete(&path).await.map_err(failure)?;
+            if found != content { Err(unavailable("what was stored comes back changed")) } else { Ok(()) }
+        })
+    }
+
+    /// Removes what crashed uploads left, if it was last written before `before`; returns how many there were. At start,
+    /// when no object is in the making, `before` is [`Millis::NEVER`]. In a bucket, where other processes may be writing,
+    /// nothing younger than a day is touched.
+    ///
+    /// # Errors
+    /// [`ObjectsError::Unavailable`] when what is there cannot be listed or removed.
     pub fn sweep_uploads(&self, before: Millis) -> Result<u64, ObjectsError> {
-        let limit = u64::try_from(before.0).ok().and_then(|ms| UNIX_EPOCH.checked_add(Duration::from_millis(ms)));
-        let limit = limit.ok_or_else(|| ObjectsError::Unavailable("instant is out of range".to_owned()))?;
-        let mut removed = 0;
-        for entry in fs::read_dir(&self.uploads).map_err(unavailable)? {
-            match remove_older(&entry.map_err(unavailable)?, limit) {
-                Ok(true) => removed += 1,
-                Ok(false) => {}
-                // Finished between listing and looking.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(unavailable(error)),
-            }
-        }
-        Ok(removed)
+        self.place.sweep(before)
     }
 }
 
@@ -91,8 +171,9 @@ impl fmt::Debug for EncryptedObjects {
 impl Objects for EncryptedObjects {
     fn create(&self) -> Result<Box<dyn ObjectSink>, ObjectsError> {
         let key = self.keyring.new_object_key();
-        let sink = write::Sink::begin(Arc::clone(&self.store), self.runtime.clone(), key)?;
-        Ok(Box::new(sink))
+        // The salt is random, never used twice, and says nothing of the content: as good a name as any other.
+        let upload = self.place.begin(&key.salt())?;
+        Ok(Box::new(write::Sink::new(key, upload)))
     }
 
     fn open(&self, object: &ObjectRef) -> Result<Box<dyn Read + Send>, ObjectsError> {
@@ -101,21 +182,22 @@ impl Objects for EncryptedObjects {
             KeysError::UnknownVersion(_) => unavailable(error),
             _ => ObjectsError::Authentication,
         })?;
-        let found = self.runtime.block_on(self.store.get(&object_path(&object.name))).map_err(from_store)?;
-        Ok(Box::new(read::Reader::new(found, self.runtime.clone(), key, object)))
+        let bytes = self.place.bytes(&object_path(&object.name))?;
+        Ok(Box::new(read::Reader::new(bytes, key, object)))
     }
 
     fn delete(&self, name: &Sha256) -> Result<(), ObjectsError> {
-        match self.runtime.block_on(self.store.delete(&object_path(name))) {
-            Err(Error::NotFound { .. }) => Ok(()),
-            other => other.map_err(from_store),
+        let deleted = self.runtime.block_on(self.place.store().delete(&object_path(name)));
+        match deleted.map_err(|error| self.place.failure(error)) {
+            Err(ObjectsError::Missing) => Ok(()),
+            other => other,
         }
     }
 
     fn list(&self) -> Result<Vec<StoredObject>, ObjectsError> {
         let prefix = ObjectPath::from(OBJECTS);
-        let listing = self.store.list(Some(&prefix)).try_filter_map(|meta| async move { Ok(stored(&meta)) });
-        self.runtime.block_on(listing.try_collect()).map_err(from_store)
+        let listing = self.place.store().list(Some(&prefix)).try_filter_map(|meta| async move { Ok(stored(&meta)) });
+        self.runtime.block_on(listing.try_collect()).map_err(|error| self.place.failure(error))
     }
 }
 
@@ -133,40 +215,6 @@ fn stored(meta: &ObjectMeta) -> Option<StoredObject> {
         modified: Millis(meta.last_modified.timestamp_millis()),
         size: meta.size,
     })
-}
-
-/// Makes a folder and those above it that are missing, each durable in the one that holds it: objects are durable only if
-/// the way to them is.
-fn make_folders(folder: &Path) -> io::Result<()> {
-    if folder.is_dir() {
-        return Ok(());
-    }
-    let parent = match folder.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    make_folders(parent)?;
-    match DirBuilder::new().mode(0o700).create(folder) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-        _ => {}
-    }
-    File::open(parent)?.sync_all()
-}
-
-fn remove_older(entry: &fs::DirEntry, limit: std::time::SystemTime) -> io::Result<bool> {
-    let meta = entry.metadata()?;
-    if !meta.is_file() || meta.modified()? >= limit {
-        return Ok(false);
-    }
-    fs::remove_file(entry.path())?;
-    Ok(true)
-}
-
-fn from_store(error: Error) -> ObjectsError {
-    match error {
-        Error::NotFound { .. } => ObjectsError::Missing,
-        other => unavailable(other),
-    }
 }
 
 fn unavailable(error: impl fmt::Display) -> ObjectsError {
