@@ -2,8 +2,11 @@
 //!
 //! Order of the checks: token, fields (801 to 805 and our own), recipients' boxes, then the body while it streams (801),
 //! its digest (816), the PublicationId (`ZGL-PUB-REUSED`), and at last the channel (429, 503). Whatever is refused leaves
-//! nothing behind. The same PublicationId with the same content gets the first answer again and publishes nothing, unless
-//! neither this process nor the mailbox's worker knows of it yet; then the worker drops the second by its id.
+//! nothing behind. The same PublicationId with the same content gets the first answer again and publishes nothing; of
+//! several at the same time one is published, and the others are answered when it is durable.
+//! Another process, or a publish whose outcome is unknown, may have put the same PublicationId on its way without this
+//! process knowing. Then the mailbox's worker decides: what is the same is dropped, and other content is answered with an
+//! error message of its own in the sender's box, after a 202.
 
 use crate::auth::{Caller, Grant};
 use crate::body::{self, Upload};
@@ -12,7 +15,7 @@ use crate::input::{self, At};
 use crate::platform::Front;
 use crate::problem::{Answer, Problem};
 use crate::publish::{readable, stored};
-use crate::recent::Taken;
+use crate::recent::{Claim, Taken};
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
@@ -63,14 +66,12 @@ pub(crate) async fn submit(
     }
     let payload = payload(submission, &fields, mime, &upload, front.clock.now());
     let fingerprint = queries::fingerprint(&*front.keys, &payload);
-    match known.or_else(|| front.recent.get(submission).map(|taken| taken.fingerprint)) {
-        Some(known) if known == fingerprint => {}
-        Some(_) => return Err(Problem::new("ZGL-PUB-REUSED", "choose a new publication id").at("publication_id")),
-        None => {
-            let accepted = payload.accepted;
-            front.take(sender, payload, &headers, upload).await?;
-            front.recent.put(submission, Taken { sender, fingerprint, accepted });
-        }
+    let first = match known {
+        Some(first) => Some(first),
+        None => front.publish_once(sender, payload, fingerprint, &headers, upload).await?,
+    };
+    if first.is_some_and(|first| first != fingerprint) {
+        return Err(Problem::new("ZGL-PUB-REUSED", "choose a new publication id").at("publication_id"));
     }
     let status = format!("/v1/submissions/{submission}");
     let answer = Accepted { submission, publication_id: &fields.publication_id, status };
@@ -105,6 +106,26 @@ impl Front {
         match found.get(unseen.len()).and_then(|rows| rows.first()) {
             Some((_, row)) => Ok(Some(stored::<PublicationRow>(row)?.fingerprint)),
             None => Ok(known),
+        }
+    }
+
+    /// Publishes, unless another request did so under the same id since; then says for which content.
+    async fn publish_once(
+        &self,
+        sender: Key,
+        payload: Submission,
+        fingerprint: Key,
+        headers: &HeaderMap,
+        upload: Upload<'_>,
+    ) -> Answer<Option<Key>> {
+        match self.recent.claim(payload.submission).await {
+            Claim::Taken(taken) => Ok(Some(taken.fingerprint)),
+            Claim::Mine(claimed) => {
+                let accepted = payload.accepted;
+                self.take(sender, payload, headers, upload).await?;
+                claimed.keep(Taken { sender, fingerprint, accepted });
+                Ok(None)
+            }
         }
     }
 

@@ -215,10 +215,13 @@ impl Out<'_> {
     }
 
     /// An error message into the sender's own box, about a submission that has no life of its own. Its id comes from
-    /// the message's, so that it is one message however often this is decided.
+    /// sender, PublicationId and content, so that it is one message however often this is decided, and each other
+    /// content under a PublicationId gets its own.
     fn error(&mut self, submission: &Submission, reason: Reason) -> Result<(), Interrupt> {
         let about = submission.recipients.first().unwrap_or(&submission.sender);
-        let item = self.context.keys.blind("notice", &self.message.envelope.id.0);
+        let content = queries::fingerprint(self.context.keys, submission);
+        let about_what = [identity(submission, self.context).0, content.0].concat();
+        let item = self.context.keys.blind("notice", &about_what);
         let deliver = Deliver {
             item: MessageId(item.0),
             recipient: submission.sender.clone(),

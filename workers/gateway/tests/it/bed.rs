@@ -15,7 +15,7 @@ use tower::ServiceExt;
 use zegel_core::clock::FakeClock;
 use zegel_core::memory::Memory;
 use zegel_core::replies::Replies;
-use zegel_core::{Keys, Metrics, Ports, Runner, RunnerConfig, Worker};
+use zegel_core::{Broker, Keys, Metrics, Ports, Runner, RunnerConfig, Worker};
 use zegel_crypto::Keyring;
 use zegel_crypto::bag::Form;
 use zegel_crypto::tsa::Authority;
@@ -101,6 +101,24 @@ impl Bed {
         });
         let router = zegel_gateway::router(platform.clone());
         Bed { router, platform, memory, clock, operator, folder, runner: None }
+    }
+
+    /// The same platform over another broker.
+    pub fn over(&mut self, broker: Arc<dyn Broker>) {
+        let Platform { store, objects, keys, clock, replies, tokens, metrics, config, .. } = &*self.platform;
+        let platform = Platform {
+            broker,
+            store: store.clone(),
+            objects: objects.clone(),
+            keys: keys.clone(),
+            clock: clock.clone(),
+            replies: replies.clone(),
+            tokens: tokens.clone(),
+            metrics: metrics.clone(),
+            config: config.clone(),
+        };
+        self.platform = Arc::new(platform);
+        self.router = zegel_gateway::router(self.platform.clone());
     }
 
     /// Starts all workers.

@@ -1,6 +1,6 @@
 //! Handing over, listing, reading, moving, deleting.
 
-use crate::bed::{Bed, HOSPITAL, REGISTRY, TTP, query, request};
+use crate::bed::{Answer, Bed, HOSPITAL, REGISTRY, TTP, query, request};
 use axum::body::Body;
 use axum::http::{Method, StatusCode};
 use bytes::Bytes;
@@ -9,8 +9,11 @@ use schemas::messages::{ContentType, Deliver, From, ReceiptsWanted};
 use schemas::{Envelope, MailboxAddress, MessageId, Millis};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
 use zegel_core::memory::Memory;
 use zegel_core::sealing::seal_message;
+use zegel_core::{Broker, BrokerError, Outgoing, Slot, Subscription};
 use zegel_crypto::hash::sha256;
 
 const MIB: usize = 1024 * 1024;
@@ -71,6 +74,47 @@ async fn the_same_publication_id_gets_the_first_answer_and_other_content_is_refu
     assert_eq!(bed.send(&hospital, &to_ttp("A1"), "y").await.refusal(), reused);
     assert_eq!(bed.send(&hospital, &format!("{}&meta.a=b", to_ttp("A1")), "x").await.refusal(), reused);
     assert_eq!(bed.published("mailbox.submitted").await, 1);
+}
+
+/// Takes its time, so that many publish at once.
+struct Slow(Arc<Memory>);
+
+#[async_trait::async_trait]
+impl Broker for Slow {
+    async fn publish(&self, batch: Vec<Outgoing>) -> Vec<Result<(), BrokerError>> {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        self.0.publish(batch).await
+    }
+
+    async fn subscribe(&self, slot: Slot, from: u64) -> Result<Box<dyn Subscription>, BrokerError> {
+        self.0.subscribe(slot, from).await
+    }
+}
+
+/// Sends messages of these contents under one publication id at the same time.
+async fn race(bed: &Bed, token: &str, id: &str, contents: impl IntoIterator<Item = u8>) -> Vec<Answer> {
+    let query = to_ttp(id);
+    futures_util::future::join_all(contents.into_iter().map(|byte| bed.send(token, &query, vec![byte; 70_000]))).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_with_one_publication_id_at_the_same_time_one_is_taken_and_each_other_one_knows() {
+    let mut bed = Bed::still(Memory::new(), |_| {});
+    bed.over(Arc::new(Slow(bed.memory.clone())));
+    let hospital = bed.token_of(HOSPITAL);
+    let answers = race(&bed, &hospital, "A1", 0..8).await;
+    let taken = answers.iter().filter(|answer| answer.status == StatusCode::ACCEPTED).count();
+    assert_eq!(taken, 1, "so many different messages were acknowledged under one publication id");
+    for refused in answers.iter().filter(|answer| answer.status != StatusCode::ACCEPTED) {
+        assert_eq!(refused.refusal(), (409, "ZGL-PUB-REUSED".to_owned()));
+    }
+    assert_eq!(bed.published("mailbox.submitted").await, 1);
+    settled(&bed, 1).await;
+    // The same content is one message, and everybody gets its answer.
+    let answers = race(&bed, &hospital, "A2", [7; 8]).await;
+    assert!(answers.iter().all(|answer| answer.status == StatusCode::ACCEPTED && answer.bytes == answers[0].bytes));
+    assert_eq!(bed.published("mailbox.submitted").await, 2);
+    settled(&bed, 2).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

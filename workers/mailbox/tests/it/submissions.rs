@@ -4,7 +4,7 @@ use crate::{HOSPITAL, REGISTRY, TTP, address, answers, key, part, payloads};
 use bytes::Bytes;
 use schemas::messages::{Content, ContentType, Deliver, Inbound, ObjectRef, Opened, ReceiptsWanted, Submission};
 use schemas::{Envelope, MessageId, Sha256};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use zegel_core::slot::spaces;
 use zegel_core::testing::Bench;
 use zegel_core::{Effects, names};
@@ -97,10 +97,11 @@ fn nothing_that_a_sender_chose_stands_in_the_place_of_a_row() {
 }
 
 #[test]
-fn a_publication_id_used_for_other_content_brings_one_error_and_nothing_else() {
+fn a_publication_id_used_for_other_content_brings_one_error_each_and_nothing_else() {
     let mut bench = bench();
     let sent = submission(&bench, &[REGISTRY]);
     submit(&mut bench, &sent);
+    let mut errors = BTreeSet::new();
     let changes: [fn(&mut Submission); 4] = [
         |other| other.part.digest = Sha256([9; 32]),
         |other| other.title.push('!'),
@@ -116,6 +117,9 @@ fn a_publication_id_used_for_other_content_brings_one_error_and_nothing_else() {
         let error: &Deliver = &payloads(&effects, "mailbox.deliver")[0];
         assert_eq!((error.content_type, &error.recipient), (ContentType::Error, &address(HOSPITAL)));
         assert_eq!(error.notice.as_ref().unwrap().reason.as_ref().unwrap().code, "ZGL-PUB-REUSED");
+        assert!(errors.insert(error.item), "two losers share one error message");
+        let again: Vec<Deliver> = payloads(&submit(&mut bench, &other), "mailbox.deliver");
+        assert_eq!(again[0].item, error.item, "one loser gets two error messages");
     }
 }
 
