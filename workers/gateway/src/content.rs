@@ -1,7 +1,8 @@
 //! Content on its way out: small content at once, objects streamed piece by piece.
 //!
 //! Each piece is read on a blocking thread when the client has taken the one before, so a client that stalls holds no
-//! thread and one piece of memory. An object that fails authentication breaks the connection off before its announced
+//! thread and a few pieces of memory, as long as the connection suffers it; and the number of streams is bounded, so that
+//! clients who read slowly hold little and leave the other calls alone. An object that fails authentication breaks the connection off before its announced
 //! length is reached, so no client takes it for complete (I8).
 
 use crate::body::blocking;
@@ -19,8 +20,8 @@ use zegel_core::Read;
 use zegel_core::slot::spaces;
 use zegel_mailbox::PartContent;
 
-/// Bytes read from an object at once.
-const PIECE: usize = 256 * 1024;
+/// Bytes read from an object at once: one segment of its encryption, so that no more is held for a slow client.
+const PIECE: usize = 64 * 1024;
 
 /// A part of a message, under its own name and type.
 pub(crate) async fn part(front: &Front, part: &Part, content: PartContent) -> Answer<Response> {
@@ -81,11 +82,13 @@ async fn row(front: &Front, read: Read) -> Answer<Body> {
 }
 
 async fn stream(front: &Front, object: ObjectRef) -> Answer<Body> {
+    let place = front.streams.clone().try_acquire_owned();
+    let place = place.map_err(|_| Problem::new("ZGL-HTTP-BUSY", "too much content is being read at a time"))?;
     let objects = front.objects.clone();
     let reader = blocking(move || objects.open(&object).map_err(Problem::from)).await?;
-    let pieces = futures_util::stream::try_unfold(reader, |reader| async move {
+    let pieces = futures_util::stream::try_unfold((reader, place), |(reader, place)| async move {
         match tokio::task::spawn_blocking(move || read_piece(reader)).await {
-            Ok(piece) => piece,
+            Ok(piece) => Ok(piece?.map(|(bytes, reader)| (bytes, (reader, place)))),
             Err(_) => Err(std::io::Error::other("reading was interrupted")),
         }
     });

@@ -20,6 +20,7 @@ mod gather;
 mod input;
 mod mutations;
 mod operations;
+mod outflow;
 mod platform;
 pub mod problem;
 mod publish;

@@ -21,16 +21,20 @@ pub struct GatewayConfig {
     pub batch_max: u64,
     /// Largest JSON, NDJSON or binary body of any other call, in bytes.
     pub body_max: usize,
-    /// Requests in flight; more are refused with 503.
+    /// Requests in flight, their answers included; more are refused with 503.
     pub in_flight_max: usize,
     /// Open connections; more wait in the listener's queue.
     pub connections_max: usize,
     /// Transfers over 64 KiB and bulk bodies in flight; each holds up to 1 MiB, or one body.
     pub bulk_max: usize,
+    /// Large content that is read at a time; each holds a quarter of a MiB at most. More are refused with 503.
+    pub streams_max: usize,
     /// How long the headers of a request may take.
     pub header_timeout: Duration,
     /// How long a body may take before its first byte counts; each 64 KiB received gives a second more.
     pub body_timeout: Duration,
+    /// How long a client may take no byte of an answer before its connection is closed.
+    pub write_timeout: Duration,
     /// How long an answer of a worker is waited for.
     pub reply_timeout: Duration,
     /// Whether other processes serve the stages too, so that a reply may lie in the store.
@@ -55,8 +59,10 @@ impl GatewayConfig {
             in_flight_max: 1024,           // four times the 256 connections that the aim names
             connections_max: 4096,         // one file descriptor each
             bulk_max: 32,                  // 32 MiB of transfer buffers
+            streams_max: 256,              // 64 MiB of pieces on their way out
             header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(30),
+            write_timeout: Duration::from_secs(30),
             reply_timeout: Duration::from_secs(10),
             shared: false,
             calls: true,
@@ -94,8 +100,9 @@ pub(crate) struct Front {
     pub(crate) gather: Arc<Gather>,
     pub(crate) recent: Recent,
     pub(crate) boxes: BoxesSeen,
-    pub(crate) in_flight: Semaphore,
+    pub(crate) in_flight: Arc<Semaphore>,
     pub(crate) bulk: Semaphore,
+    pub(crate) streams: Arc<Semaphore>,
     /// Blinded key of the TTP's address.
     pub(crate) ttp: schemas::Key,
 }
@@ -104,8 +111,9 @@ impl Front {
     pub(crate) fn new(platform: Arc<Platform>) -> Front {
         let ttp = zegel_core::names::address_key(&*platform.keys, &platform.config.ttp);
         Front {
-            in_flight: Semaphore::new(platform.config.in_flight_max.max(1)),
+            in_flight: Arc::new(Semaphore::new(platform.config.in_flight_max.max(1))),
             bulk: Semaphore::new(platform.config.bulk_max.max(1)),
+            streams: Arc::new(Semaphore::new(platform.config.streams_max.max(1))),
             gather: Gather::new(platform.store.clone()),
             recent: Recent::default(),
             boxes: BoxesSeen::default(),

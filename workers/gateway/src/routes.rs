@@ -1,5 +1,6 @@
 //! The one table of routes: the router, and what the OpenAPI document is compared with, are both made from it.
 
+use crate::outflow::Held;
 use crate::platform::{Front, Platform};
 use crate::problem::Problem;
 use crate::{box_items, boxes, dead, mutations, operations, submission, timestamp};
@@ -73,10 +74,11 @@ pub fn router(platform: Arc<Platform>) -> Router {
         .with_state(front)
 }
 
-/// Refuses what would be one request too many, instead of letting it wait without an end.
+/// Refuses what would be one request too many, instead of letting it wait without an end. A request holds its place until
+/// its answer is written.
 async fn shed(State(front): State<Arc<Front>>, request: Request, next: Next) -> Response {
-    match front.in_flight.try_acquire() {
-        Ok(_place) => next.run(request).await,
+    match front.in_flight.clone().try_acquire_owned() {
+        Ok(place) => next.run(request).await.map(|body| Held::body(body, place)),
         Err(_) => Problem::new("ZGL-HTTP-BUSY", "try again in a second").into_response(),
     }
 }

@@ -1,10 +1,11 @@
 //! The server's loop: accept up to a bound, serve HTTP/1.1, drain on shutdown.
 //!
-//! Our own loop instead of `axum::serve`, because the time that headers may take, the number of connections and the
+//! Our own loop instead of `axum::serve`, because the time that headers may take, the time that a client may take nothing of its answer, the number of connections and the
 //! time that draining may take must be bounded (I7). A connection beyond the bound stays in the listener's queue.
 //! Failure behaviour: an error of one connection ends that connection; when accepting fails (no file descriptors left),
 //! it is tried again after a moment.
 
+use crate::outflow::Patient;
 use crate::platform::Platform;
 use crate::routes::router;
 use hyper::server::conn::http1;
@@ -49,7 +50,8 @@ pub async fn serve(
             () = &mut shutdown => break,
             _ended = connections.join_next(), if !connections.is_empty() => {}
             (stream, place) = next_connection(&listener, &places) => {
-                let connection = http.serve_connection(TokioIo::new(stream), service.clone());
+                let stream = TokioIo::new(Patient::new(stream, config.write_timeout));
+                let connection = http.serve_connection(stream, service.clone());
                 let mut stopping = stopping.clone();
                 connections.spawn(async move {
                     tokio::pin!(connection);

@@ -1,14 +1,15 @@
 //! Bounds: full channels, slow clients, too many requests, waiting for a worker, draining.
 
-use crate::bed::{Bed, HOSPITAL, REGISTRY, query};
+use crate::bed::{Bed, HOSPITAL, REGISTRY, query, request};
 use axum::body::Body;
-use axum::http::StatusCode;
+use axum::http::{Method, StatusCode};
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use serde_json::json;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tower::ServiceExt;
 use zegel_core::memory::Memory;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -122,5 +123,72 @@ async fn headers_of_strangers_are_bounded_however_many_connect() {
         client.read_exact(&mut answer).await.unwrap();
         assert_eq!(std::str::from_utf8(&answer), Ok(status), "{length} bytes of headers");
     }
+    server.abort();
+}
+
+/// More than the buffers between two sockets hold.
+const LARGE: usize = 9 * 1024 * 1024;
+
+/// Sends a large document to the registry; the registry's token, and the path of the content.
+async fn large_document(bed: &Bed) -> (String, String) {
+    let (hospital, registry) = (bed.open(HOSPITAL).await, bed.open(REGISTRY).await);
+    assert_eq!(bed.send(&hospital, &query("A1"), vec![7; LARGE]).await.status, StatusCode::ACCEPTED);
+    let inbox = format!("/v1/boxes/{REGISTRY}/inbox");
+    let page = bed.until(&inbox, &registry, |page| page["items"][0]["id"].is_string()).await;
+    let path = format!("/v1/boxes/{REGISTRY}/items/{}/parts/0", page["items"][0]["id"].as_str().unwrap());
+    (registry, path)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_holds_its_places_until_it_is_taken() {
+    let mut bed = Bed::still(Memory::new(), |config| (config.streams_max, config.in_flight_max) = (1, 2));
+    bed.start();
+    let (registry, path) = large_document(&bed).await;
+    let open =
+        async || bed.router.clone().oneshot(request(Method::GET, &path, &registry, Body::empty())).await.unwrap();
+    let first = open().await;
+    assert_eq!(first.status(), StatusCode::OK);
+    let refused = bed.get(&path, &registry).await;
+    assert_eq!(refused.refusal(), (503, "ZGL-HTTP-BUSY".to_owned()), "streams are not counted");
+    assert_eq!(refused.headers["retry-after"], "1");
+    // Another call has the second of two places, until its answer is taken.
+    let stats = request(Method::GET, "/v1/stats", &bed.operator, Body::empty());
+    let second = bed.router.clone().oneshot(stats).await.unwrap();
+    assert_eq!(bed.get("/v1/stats", &bed.operator).await.refusal(), (503, "ZGL-HTTP-BUSY".to_owned()));
+    drop((first, second));
+    assert_eq!(bed.get(&path, &registry).await.bytes.len(), LARGE, "a place was not given back");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_takes_nothing_is_let_go_and_one_that_takes_slowly_is_not() {
+    let mut bed = Bed::still(Memory::new(), |config| {
+        (config.streams_max, config.write_timeout) = (2, Duration::from_millis(500));
+    });
+    bed.start();
+    let (registry, path) = large_document(&bed).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = tokio::spawn(zegel_gateway::serve(listener, bed.platform.clone(), std::future::pending()));
+    let ask = async || {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(256 * 1024).unwrap();
+        let mut client = socket.connect(address).await.unwrap();
+        let head = format!("GET {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {registry}\r\n\r\n");
+        client.write_all(head.as_bytes()).await.unwrap();
+        client
+    };
+    let (mut still, mut slow) = (ask().await, ask().await);
+    // Five pauses, each shorter than the limit, all together longer.
+    let mut piece = vec![0; LARGE / 8];
+    for _ in 0..5 {
+        tokio::time::sleep(Duration::from_millis(250)).await;
+        slow.read_exact(&mut piece).await.unwrap();
+    }
+    tokio::time::sleep(Duration::from_millis(250)).await;
+    let mut rest = Vec::new();
+    let _reset = still.read_to_end(&mut rest).await;
+    assert!(rest.len() < LARGE, "a client that took nothing was waited for");
+    let mut more = vec![0; LARGE - 5 * piece.len()];
+    slow.read_exact(&mut more).await.unwrap();
     server.abort();
 }
