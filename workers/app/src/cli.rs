@@ -54,7 +54,7 @@ pub enum Command {
     /// Follow persons, feed the registry's mutations, pull and acknowledge a feed
     #[command(subcommand, after_help = "Example:\n  zegel mutations pull CBE:0123456749")]
     Mutations(Mutations),
-    /// Open mailboxes, and list those whose tokens this data folder holds
+    /// Open mailboxes, renew a token, and list the mailboxes whose tokens this data folder holds
     #[command(subcommand, after_help = "Example:\n  zegel mailbox open NIHII-HOSPITAL:71000436")]
     Mailbox(Mailbox),
     /// Look at messages that were given up, replay or drop them
@@ -452,6 +452,19 @@ pub enum Mailbox {
         /// Capacity in bytes (default: mailbox.capacity of the settings)
         #[arg(long, value_name = "BYTES")]
         max_bytes: Option<u64>,
+        /// Print the token instead of keeping it
+        #[arg(long)]
+        print_token: bool,
+    },
+    /// Get a new token in place of all earlier ones, which end; its owner finds a notice in the box
+    #[command(after_help = "Example:\n  zegel mailbox token NIHII-HOSPITAL:71000436")]
+    Token {
+        /// Which platform
+        #[command(flatten)]
+        server: Server,
+        /// Whose mailbox
+        #[arg(value_name = "ADDRESS")]
+        address: String,
         /// Print the token instead of keeping it
         #[arg(long)]
         print_token: bool,

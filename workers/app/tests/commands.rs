@@ -122,6 +122,14 @@ fn a_day_by_hand_from_opening_a_mailbox_to_a_drained_stop_and_a_clean_check() {
     batches(&platform, folder.path());
     stamps(&platform, folder.path());
     mutations(&platform);
+    assert_eq!(platform.ok(&["mailbox", "open", RECIPIENT])["was_open"], true, "a second opening gives a token");
+    assert_eq!(platform.run(&["mailbox", "open", RECIPIENT, "--print-token"]).0, Some(3));
+    assert!(platform.ok(&["mailbox", "token", RECIPIENT])["token_file"].is_string());
+    let told = wait_for("the notice of a new token", || {
+        let inbox = platform.ok(&["inbox", RECIPIENT]);
+        (inbox["items"].as_array().map(Vec::len) == Some(3)).then_some(inbox)
+    });
+    assert!(told["items"][0]["title"].as_str().is_some_and(|title| title.contains("token")), "{told}");
 
     assert_eq!(platform.ok(&["dead", "list"])["dead"].as_array().map(Vec::len), Some(0));
     let (status, refusal) = platform.run(&["dead", "replay", "ttp.inbound/0/1", "--dry-run"]);

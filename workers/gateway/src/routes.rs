@@ -31,6 +31,7 @@ routes! {
     "/v1/boxes" => post boxes::open;
     "/v1/boxes/{address}" => get boxes::info;
     "/v1/boxes/{address}/{folder}" => get box_items::list;
+    "/v1/boxes/{address}/token" => post boxes::token;
     "/v1/boxes/{address}/items/{item}" => get box_items::read;
     "/v1/boxes/{address}/items/{item}/parts/{part}" => get box_items::part;
     "/v1/boxes/{address}/move" => post box_items::move_items;

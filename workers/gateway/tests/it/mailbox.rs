@@ -234,6 +234,35 @@ async fn the_owner_and_nobody_else_moves_and_deletes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_operator_gets_no_token_of_an_open_box_and_a_new_one_is_never_issued_unseen() {
+    let bed = Bed::new().await;
+    let (hospital, registry) = (bed.open(HOSPITAL).await, bed.open(REGISTRY).await);
+    let again = bed.post("/v1/boxes", &bed.operator, &json!({ "address": REGISTRY, "max_bytes": 77 })).await;
+    assert_eq!((again.status, again.json()), (StatusCode::OK, json!({ "address": REGISTRY })));
+    let inbox = format!("/v1/boxes/{REGISTRY}/inbox");
+    assert_eq!(bed.get(&inbox, &registry).await.json()["items"], json!([]), "the first token is valid still");
+    assert_eq!(bed.get(&format!("/v1/boxes/{REGISTRY}"), &registry).await.json()["max_bytes"], 77);
+
+    let renew = format!("/v1/boxes/{REGISTRY}/token");
+    assert_eq!(bed.post(&renew, &hospital, &json!({})).await.refusal(), (403, "ZGL-AUTH-ROLE".to_owned()));
+    let unknown = bed.post("/v1/boxes/CBE:0199999944/token", &bed.operator, &json!({})).await;
+    assert_eq!(unknown.refusal(), (404, "ZGL-NOT-FOUND".to_owned()));
+    let mut token = registry;
+    for (caller, who) in [(Some(bed.operator.clone()), "the operator"), (None, "its owner")] {
+        let answer = bed.post(&renew, caller.as_ref().unwrap_or(&token), &json!({})).await;
+        assert_eq!(answer.status, StatusCode::CREATED);
+        assert_eq!(bed.get(&inbox, &token).await.refusal(), (401, "ZGL-AUTH-TOKEN".to_owned()), "a revoked token");
+        token = answer.json()["token"].as_str().unwrap().to_owned();
+        bed.until(&inbox, &token, |page| {
+            let items = page["items"].as_array().unwrap();
+            items.iter().any(|item| item["title"].as_str().unwrap().contains(who))
+        })
+        .await;
+    }
+    assert_eq!(bed.get(&format!("/v1/boxes/{HOSPITAL}/inbox"), &hospital).await.status, StatusCode::OK);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_folder_is_listed_newest_first_page_by_page() {
     let bed = Bed::new().await;
     let (hospital, registry) = (bed.open(HOSPITAL).await, bed.open(REGISTRY).await);
