@@ -154,6 +154,7 @@ const CODES: &[Code] = &[
     failed("ZGL-STORE-AWAY", 503, "store is not available", "try again; nothing was changed"),
     failed("ZGL-STORE-FULL", 507, "store is full", "make room on the disk"),
     failed("ZGL-STORE-DAMAGED", 500, "store is damaged", "run zegel check, and restore what it names"),
+    failed("ZGL-CLOCK", 503, "machine's clock jumped and is not followed", "set the clock right; when it is right, restart"),
     failed("ZGL-OBJECTS-AWAY", 503, "object store is not available", "try again; nothing was kept"),
     failed("ZGL-OBJECT-MISSING", 500, "object is missing from the object store", "run zegel check, and restore what it names"),
     failed("ZGL-SEAL", 500, "stored value fails authentication", "run zegel check; the value or the key is not what it was"),

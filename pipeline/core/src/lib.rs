@@ -27,7 +27,7 @@ pub mod transport;
 pub mod worker;
 
 pub use broker::{Batch, BatchLimits, Broker, BrokerError, Delivery, Outgoing, Settlement, Subscription};
-pub use clock::Clock;
+pub use clock::{Clock, ClockGuard};
 pub use keys::{Keys, KeysError, Sealed};
 pub use metrics::Metrics;
 pub use objects::{Objects, ObjectsError};

@@ -2,7 +2,9 @@
 //!
 //! Labels are stage names and fixed words only: never an identifier, never a free text (I4).
 
-use prometheus::{Encoder, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
+use prometheus::{
+    Encoder, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+};
 
 /// Latencies from a tenth of a millisecond to a minute.
 const SECONDS: &[f64] = &[0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 60.0];
@@ -30,6 +32,8 @@ pub struct Metrics {
     pub breaker_open: IntGaugeVec,
     /// 1 while this process owns the slot, by stage and partition.
     pub owned: IntGaugeVec,
+    /// Seconds by which the machine's clock is away while it is not followed.
+    pub clock_away: IntGauge,
 }
 
 impl Metrics {
@@ -54,6 +58,7 @@ impl Metrics {
             jobs_running: gauges("zegel_jobs_running", "Heavy jobs that run now.", &["stage"])?,
             breaker_open: gauges("zegel_breaker_open", "1 while the downstream's breaker is open.", &["downstream"])?,
             owned: gauges("zegel_slot_owned", "1 while this process owns the slot.", &["stage", "partition"])?,
+            clock_away: IntGauge::new("zegel_clock_away_seconds", "How far the clock is away while not followed.")?,
         };
         metrics.register()?;
         Ok(metrics)
@@ -79,7 +84,7 @@ impl Metrics {
     }
 
     fn register(&self) -> Result<(), prometheus::Error> {
-        let all: [Box<dyn prometheus::core::Collector>; 9] = [
+        let all: [Box<dyn prometheus::core::Collector>; 10] = [
             Box::new(self.messages.clone()),
             Box::new(self.panics.clone()),
             Box::new(self.step_seconds.clone()),
@@ -89,6 +94,7 @@ impl Metrics {
             Box::new(self.jobs_running.clone()),
             Box::new(self.breaker_open.clone()),
             Box::new(self.owned.clone()),
+            Box::new(self.clock_away.clone()),
         ];
         all.into_iter().try_for_each(|metric| self.registry.register(metric))
     }

@@ -21,9 +21,9 @@ use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use zegel_core::clock::SystemClock;
+use zegel_core::clock::{JUMP_MS, SystemClock};
 use zegel_core::replies::Replies;
-use zegel_core::{Clock, Keys, Metrics, Ports, Runner, RunnerConfig, Worker};
+use zegel_core::{Clock, ClockGuard, Keys, Metrics, Ports, Runner, RunnerConfig, Worker};
 use zegel_crypto::Keyring;
 use zegel_crypto::bag::Form;
 use zegel_crypto::tsa::Authority;
@@ -237,7 +237,7 @@ fn ports(opened: &Opened, backend: &Backend, metrics: &Arc<Metrics>) -> Ports {
         store: backend.store.clone(),
         objects: opened.objects.clone(),
         keys: opened.keys.clone(),
-        clock: Arc::new(SystemClock),
+        clock: Arc::new(ClockGuard::system(JUMP_MS, metrics.clock_away.clone())),
         replies: Arc::new(Replies::default()),
         metrics: metrics.clone(),
     }

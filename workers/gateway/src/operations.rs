@@ -2,7 +2,7 @@
 
 use crate::auth::Caller;
 use crate::platform::Front;
-use crate::problem::Answer;
+use crate::problem::{Answer, Problem};
 use crate::publish::readable;
 use axum::extract::State;
 use axum::http::header;
@@ -40,8 +40,11 @@ pub(crate) async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// `GET /readyz`: the store can be read.
+/// `GET /readyz`: the clock is followed and the store can be read.
 pub(crate) async fn readyz(State(front): State<Arc<Front>>) -> Answer<&'static str> {
+    if !front.clock.is_steady() {
+        return Err(Problem::new("ZGL-CLOCK", "clock: time goes on without the machine's clock"));
+    }
     let read = Read::One { space: spaces::BOXES, owner: Key([0; 16]), sub: Bytes::new() };
     front.store.read(vec![read]).await?;
     Ok("ready\n")

@@ -4,7 +4,10 @@
 //! window holds its accepted time; a bag with entries spans one window; an empty bag spans consecutive windows up to
 //! `merge_ms`. Windows are closed lazily, by whatever message comes first after their end, so a process that was down
 //! catches up exactly once, with the same bags as if its ticks had come late.
-//! Failure behaviour: none; a clock that steps back is held at the start of the open bag and at its last entry.
+//! Failure behaviour: none; a clock that steps back is held at the start of the open bag and at its last entry. A clock that
+//! steps far ahead would take the open bag with it for good, so the composition root hands in a
+//! [`zegel_core::ClockGuard`], which does not follow such a step. It compares with the time that passed since the process
+//! began: a clock that is wrong already when the process starts looks like an outage, and is believed.
 
 use crate::rows::OpenBag;
 use crate::schedule::Schedule;
