@@ -5,7 +5,7 @@
 //!   its key.
 //! - *Durability at return.* [`Broker::publish`] returns when every message is durable (fsynced, or confirmed by a
 //!   quorum), or says message by message which are not. A message that is reported as not durable may still appear (its
-//!   outcome is unknown); the producer repeats it under the same idempotency key.
+//!   outcome is unknown, except after [`BrokerError::Full`] and [`BrokerError::NoRoom`]); the producer repeats it under the same idempotency key.
 //! - *Order and numbers.* Messages of a partition are delivered in the order of their numbers, which follow the order in
 //!   which they became durable and have no gaps. `subscribe(slot, from)` starts with the first number above `from`.
 //! - *At least once.* What was not settled is delivered again to the next subscription. A consumer knows a duplicate by
@@ -83,6 +83,9 @@ pub enum BrokerError {
         /// When to try again, milliseconds.
         retry_after_ms: u64,
     },
+    /// There is no room for the message; it was not kept, and the same message may be published again.
+    #[error("broker has no room: {0}")]
+    NoRoom(String),
     /// The outcome is unknown or the broker is away; the same message may be published again.
     #[error("broker is not available: {0}")]
     Unavailable(String),

@@ -337,6 +337,12 @@ pub trait Store: Send + Sync + 'static {
     /// holds its key, goes with it: what waits behind it goes on when the owner looks at its parked heads again.
     async fn resolve_dead(&self, slot: Slot, number: u64, again: Option<Outgoing>) -> Result<bool, StoreError>;
 
+    /// Whether writes find room, as far as is known without writing: no for a while after one did not. A store that cannot
+    /// tell says yes.
+    fn has_room(&self) -> bool {
+        true
+    }
+
     /// One line per slot that exists.
     async fn stats(&self) -> Result<Vec<SlotStats>, StoreError>;
 

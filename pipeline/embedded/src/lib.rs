@@ -298,6 +298,10 @@ fn mismatch<T>() -> Result<T, StoreError> {
 
 #[async_trait]
 impl Store for Embedded {
+    fn has_room(&self) -> bool {
+        self.shared.has_room()
+    }
+
     async fn claim(&self, slot: Slot, owner: OwnerId, now: Millis, ttl_ms: i64) -> Result<Option<Claim>, StoreError> {
         match self.ask(Request::Claim { slot, owner, now, ttl_ms }).await? {
             Reply::Claimed(claim) => Ok(claim),

@@ -9,6 +9,7 @@ use crate::metrics::Metrics;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use topology::Channel;
 use zegel_core::slot::partition_of;
@@ -16,6 +17,10 @@ use zegel_core::{BatchLimits, Delivery, Slot};
 
 /// Bytes that a message in a tail costs beside its body: number, key, id, and the handle of the body.
 const OVERHEAD: usize = 96;
+
+/// How long a write that found no room is remembered. Small writes may still fit where larger ones do not (into the
+/// log's old pages), so the next success says nothing.
+const NO_ROOM: Duration = Duration::from_secs(15);
 
 /// See the module's header.
 pub(crate) struct Shared {
@@ -25,6 +30,8 @@ pub(crate) struct Shared {
     tail_bytes: AtomicUsize,
     tail_limit: usize,
     closed: AtomicBool,
+    /// When a write last found no room.
+    no_room: Mutex<Option<Instant>>,
     pub(crate) metrics: Metrics,
 }
 
@@ -88,6 +95,7 @@ impl Shared {
             tail_bytes: AtomicUsize::new(0),
             tail_limit,
             closed: AtomicBool::new(false),
+            no_room: Mutex::default(),
             metrics: Metrics::default(),
         }
     }
@@ -159,6 +167,17 @@ impl Shared {
                 return;
             }
         }
+    }
+
+    /// A write found no room.
+    pub(crate) fn note_no_room(&self) {
+        *self.no_room.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    /// Whether every write of the last while found room.
+    pub(crate) fn has_room(&self) -> bool {
+        let last = *self.no_room.lock().unwrap_or_else(PoisonError::into_inner);
+        last.is_none_or(|last| last.elapsed() > NO_ROOM)
     }
 
     pub(crate) fn is_closed(&self) -> bool {

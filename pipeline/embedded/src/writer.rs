@@ -195,6 +195,9 @@ impl Writer {
     fn roll_back(&mut self, error: &StoreError) -> Result<(), Fatal> {
         tracing::warn!(error = %error, "embedded store rolled a transaction back");
         add(&self.shared.metrics.rollbacks, 1);
+        if matches!(error, StoreError::Full(_)) {
+            self.shared.note_no_room();
+        }
         // SQLite has usually done it already; then this says that there is no transaction.
         if !self.connection.is_autocommit()
             && let Err(error) = self.connection.execute_batch("ROLLBACK")

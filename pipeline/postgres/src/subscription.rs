@@ -61,6 +61,7 @@ impl Subscription for SlotStream {
 pub(crate) fn broker_error(error: StoreError) -> BrokerError {
     match error {
         StoreError::Closed => BrokerError::Closed,
+        StoreError::Full(what) => BrokerError::NoRoom(what),
         other => BrokerError::Unavailable(other.to_string()),
     }
 }

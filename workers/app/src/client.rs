@@ -214,7 +214,7 @@ fn refusal(response: Response<Body>) -> Failed {
     };
     let parts = [text(&problem, "title"), text(&problem, "field"), text(&problem, "detail")];
     let said = parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(": ");
-    if matches!(status, 429 | 502 | 503 | 504) {
+    if matches!(status, 429 | 502 | 503 | 504 | 507) {
         return Failed::Unreachable(format!("{code}: {said}"));
     }
     Failed::Refused { code, text: said }

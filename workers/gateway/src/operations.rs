@@ -2,7 +2,7 @@
 
 use crate::auth::Caller;
 use crate::platform::Front;
-use crate::problem::{Answer, Problem};
+use crate::problem::{Answer, Problem, no_room};
 use crate::publish::readable;
 use axum::extract::State;
 use axum::http::header;
@@ -40,13 +40,16 @@ pub(crate) async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// `GET /readyz`: the clock is followed and the store can be read.
+/// `GET /readyz`: the clock is followed, and the store can be read and has room.
 pub(crate) async fn readyz(State(front): State<Arc<Front>>) -> Answer<&'static str> {
     if !front.clock.is_steady() {
         return Err(Problem::new("ZGL-CLOCK", "clock: time goes on without the machine's clock"));
     }
     let read = Read::One { space: spaces::BOXES, owner: Key([0; 16]), sub: Bytes::new() };
     front.store.read(vec![read]).await?;
+    if !front.store.has_room() {
+        return Err(no_room());
+    }
     Ok("ready\n")
 }
 

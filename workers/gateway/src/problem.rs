@@ -115,6 +115,7 @@ impl From<BrokerError> for Problem {
             BrokerError::Full { retry_after_ms, .. } => {
                 Problem::new("ZGL-CHANNEL-FULL", "try again after the given time").retry_after_ms(retry_after_ms)
             }
+            BrokerError::NoRoom(_) => no_room(),
             BrokerError::Unavailable(_) | BrokerError::Closed => Problem::new(
                 "ZGL-BROKER-AWAY",
                 "it is not known whether the message was kept; repeat it under the same idempotency key",
@@ -128,7 +129,7 @@ impl From<BrokerError> for Problem {
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Problem {
         match error {
-            StoreError::Full(_) => Problem::new("ZGL-STORE-FULL", "nothing was changed").retry_after_ms(30_000),
+            StoreError::Full(_) => no_room(),
             StoreError::Unavailable(_) | StoreError::Closed => {
                 Problem::new("ZGL-STORE-AWAY", "nothing was changed").retry_after_ms(1000)
             }
@@ -138,6 +139,11 @@ impl From<StoreError> for Problem {
             }
         }
     }
+}
+
+/// A full disk gets room from an operator, or from consumers who go on: neither is a matter of a second.
+pub(crate) fn no_room() -> Problem {
+    Problem::new("ZGL-STORE-FULL", "nothing was changed").retry_after_ms(30_000)
 }
 
 impl From<ObjectsError> for Problem {
@@ -204,6 +210,13 @@ mod tests {
         let response = Problem::from(full).into_response();
         assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
         assert_eq!(response.headers().get(header::RETRY_AFTER), Some(&HeaderValue::from(2u64)));
+    }
+
+    #[test]
+    fn a_full_disk_is_no_broker_that_is_away() {
+        for problem in [Problem::from(BrokerError::NoRoom("x".into())), Problem::from(StoreError::Full("x".into()))] {
+            assert_eq!((problem.code(), problem.status()), ("ZGL-STORE-FULL", StatusCode::INSUFFICIENT_STORAGE));
+        }
     }
 
     #[test]

@@ -143,8 +143,8 @@ impl Front {
         envelope.attachment = attachment;
         let outcome = self.publish(channel, &envelope).await;
         if let (Err(problem), Some(name)) = (&outcome, object) {
-            // Only a full channel is known to have kept nothing; after anything else the message may still appear.
-            if problem.code() == "ZGL-CHANNEL-FULL" {
+            // Where there was no room nothing was kept; after anything else the message may still appear.
+            if matches!(problem.code(), "ZGL-CHANNEL-FULL" | "ZGL-STORE-FULL") {
                 let objects = self.objects.clone();
                 let _swept_later = body::blocking(move || objects.delete(&name).map_err(Problem::from)).await;
             }

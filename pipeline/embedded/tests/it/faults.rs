@@ -21,6 +21,7 @@ async fn a_full_disk_refuses_what_does_not_fit_and_loses_nothing() {
     let place = Place::fresh();
     let store = place.embedded(Options { max_bytes: Some(2 << 20), ..Options::default() });
     let held = claim(&backend(&store), slot(SPREAD, 0), owner(1)).await;
+    assert!(store.has_room());
     // Many at once, so that a group is given up and its requests run again singly.
     let tasks: Vec<_> = (1..=64u64)
         .map(|n| {
@@ -32,13 +33,14 @@ async fn a_full_disk_refuses_what_does_not_fit_and_loses_nothing() {
     for task in tasks {
         match task.await.unwrap() {
             (n, Ok(())) => taken.push(n),
-            (_, Err(error)) => assert!(matches!(error, BrokerError::Unavailable(_)), "refused with {error}"),
+            (_, Err(error)) => assert!(matches!(error, BrokerError::NoRoom(_)), "refused with {error}"),
         }
     }
     assert!((1..64).contains(&taken.len()), "{} of 64 messages were taken by a disk of 2 MiB", taken.len());
     let step = Step { produced: vec![message_of(SINGLE, 99, 1 << 20)], ..Step::empty(held.slot, held.epoch) };
     let refused = store.commit(step).await;
     assert!(matches!(refused, Err(StoreError::Full(_))), "a step on a full disk was answered with {refused:?}");
+    assert!(!store.has_room(), "a full disk is not known as such");
     assert!(store.metrics().rollbacks.load(std::sync::atomic::Ordering::Relaxed) > 0, "no transaction was given up");
     drop(store);
     place.shut().await;
