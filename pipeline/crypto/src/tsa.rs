@@ -123,6 +123,20 @@ impl Authority {
         Authority::load(folder, now)
     }
 
+    /// Whether an authority can be read, the CA's own key included, which only a new time-stamping unit needs.
+    ///
+    /// # Errors
+    /// As [`Authority::load`].
+    pub fn check(folder: &Path) -> Result<(), TsaError> {
+        Authority::load(folder, Millis(0))?;
+        let anchor = TrustAnchor::from_pem(&read_text(&folder.join(CA_CERTIFICATE))?)?;
+        let certified = &anchor.certificate().tbs_certificate.subject_public_key_info.subject_public_key;
+        if read_key(&folder.join(CA_KEY))?.public_key().as_ref() != certified.raw_bytes() {
+            return Err(TsaError::Authority("key and certificate of the authority do not belong together"));
+        }
+        Ok(())
+    }
+
     /// Reads an authority. Its genTime never goes below `floor`: the caller gives the latest time it has seen in a token.
     ///
     /// # Errors

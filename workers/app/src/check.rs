@@ -8,6 +8,7 @@ mod bags;
 mod boxes;
 mod contents;
 mod feeds;
+mod files;
 mod rows;
 mod submissions;
 
@@ -98,6 +99,7 @@ pub fn folder(folder: &Folder) -> Result<Vec<Line>, Failed> {
         // Rows of a damaged file say nothing more.
         return Ok(lines);
     }
+    lines.extend(files::check(folder));
     let rows = Rows::open(folder)?;
     lines.push(rows.all_open()?);
     lines.push(dead(&rows)?);

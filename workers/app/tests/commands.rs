@@ -304,6 +304,17 @@ fn content_and_bags_that_are_gone_or_changed_are_found_offline() {
     fs::write(&object, whole).unwrap();
     assert_eq!(check(&data).0, Some(0));
 
+    for (name, finding) in [("tokens", "token file"), ("tsa/ca.key", "key file"), ("tsa/tsa.key", "key file")] {
+        let whole = fs::read(data.join(name)).unwrap();
+        let damaged = [&whole[..], b"garbage\n"].concat();
+        let damaged = if name == "tokens" { &damaged[..] } else { &whole[..whole.len() / 2] };
+        fs::write(data.join(name), damaged).unwrap();
+        let (status, found) = check(&data);
+        assert!(status == Some(1) && found.contains(finding), "{name}: {found}");
+        fs::write(data.join(name), whole).unwrap();
+    }
+    assert_eq!(check(&data).0, Some(0));
+
     delete_first_bag(&data);
     let (status, found) = check(&data);
     assert!(status == Some(1) && found.contains("bag 1 of hospital"), "{found}");

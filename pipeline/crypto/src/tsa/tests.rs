@@ -296,4 +296,9 @@ fn a_folder_that_does_not_fit_together_is_refused() {
     assert!(Authority::load(&path, *NOW).is_err(), "a unit is not a CA");
     fs::write(path.join("ca.pem"), ca).unwrap();
     Authority::load(&path, *NOW).unwrap();
+    Authority::check(&path).unwrap();
+    fs::copy(SHARED.0.path().join("tsa/ca.key"), path.join("ca.key")).unwrap();
+    assert!(Authority::check(&path).is_err(), "ca.key of another authority");
+    fs::write(path.join("ca.key"), "text").unwrap();
+    assert!(Authority::check(&path).is_err(), "ca.key is no PEM");
 }
