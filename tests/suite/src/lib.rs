@@ -8,6 +8,14 @@ pub mod server;
 pub mod servers;
 
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Held by a test that loads the whole machine, so that two of one program do not starve each other.
+#[must_use]
+pub fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// The top of the workspace.
 #[must_use]

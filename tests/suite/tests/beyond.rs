@@ -69,6 +69,7 @@ fn brokers() -> Vec<(&'static str, String)> {
 
 #[test]
 fn the_same_day_gives_the_same_report_on_every_pair_of_store_and_broker() {
+    let _alone = zegel_suite::alone();
     let Some(postgres) = url("POSTGRES_URL") else { return };
     let folder = tempfile::tempdir().unwrap();
     let day = |name: &str, env: &[(&str, &str)]| {
@@ -93,6 +94,7 @@ fn the_same_day_gives_the_same_report_on_every_pair_of_store_and_broker() {
 
 #[test]
 fn kills_of_the_process_lose_nothing_on_any_pair() {
+    let _alone = zegel_suite::alone();
     let Some(postgres) = url("POSTGRES_URL") else { return };
     for (name, broker) in brokers() {
         let folder = tempfile::tempdir().unwrap();
@@ -137,6 +139,7 @@ fn declare(data: &Path, broker: &str, env: &[(&str, &str)]) {
 /// Four processes share the stages of one installation: one is killed, one drained, load goes on.
 #[test]
 fn processes_share_the_stages_and_take_over_a_killed_ones_work() {
+    let _alone = zegel_suite::alone();
     let Some(postgres) = url("POSTGRES_URL") else { return };
     for (name, broker) in brokers() {
         let folder = tempfile::tempdir().unwrap();
@@ -185,6 +188,7 @@ fn processes_share_the_stages_and_take_over_a_killed_ones_work() {
 /// The move of a folder under load that was killed, killed again at every step of the move.
 #[test]
 fn a_move_to_postgresql_is_killed_at_every_step_and_takes_everything_along() {
+    let _alone = zegel_suite::alone();
     let (Some(postgres), Some(program)) = (url("POSTGRES_URL"), zegel_with_failpoints()) else {
         assert!(std::env::var_os("ZEGEL_ORACLES").is_none(), "the program with fail points was not built");
         return;
@@ -235,6 +239,7 @@ fn a_move_to_postgresql_is_killed_at_every_step_and_takes_everything_along() {
 /// PostgreSQL and RabbitMQ are killed and fall silent in turn, while the platform runs on and clients keep sending.
 #[test]
 fn killed_and_silent_servers_lose_nothing_end_to_end() {
+    let _alone = zegel_suite::alone();
     let Some(servers) = Servers::start() else { return };
     let (postgres, amqp) = (servers.url("POSTGRES_URL"), servers.url("AMQP_URL"));
     let folder = tempfile::tempdir().unwrap();

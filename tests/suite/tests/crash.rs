@@ -20,6 +20,7 @@ const KILLS: u32 = 200;
 
 #[test]
 fn two_hundred_kills_lose_nothing_and_do_nothing_twice() {
+    let _alone = zegel_suite::alone();
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
     let seed = std::env::var("ZEGEL_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(20_261_122);
@@ -49,6 +50,7 @@ fn two_hundred_kills_lose_nothing_and_do_nothing_twice() {
 /// Every fail point of the program is reached and survived: the process aborts there, is started again, and answers.
 #[test]
 fn every_fail_point_is_visited_and_survived() {
+    let _alone = zegel_suite::alone();
     let Some(program) = zegel_with_failpoints() else {
         println!("SKIPPED: no program built with fail points (make end-to-end builds it)");
         assert!(std::env::var_os("ZEGEL_ORACLES").is_none(), "the program with fail points was not built");

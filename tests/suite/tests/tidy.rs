@@ -29,6 +29,7 @@ impl Source {
         path.contains("/tests/")
             || path.contains("tests/")
             || path.contains("load-tests/")
+            || path.contains("/examples/")
             || path.ends_with("testing.rs")
             || path.ends_with("tests.rs")
     }

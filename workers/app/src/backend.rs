@@ -14,9 +14,12 @@ use crate::failed::Failed;
 use crate::folder::Folder;
 use crate::store_metrics;
 use std::sync::Arc;
+use tokio::runtime::Handle;
 use zegel_core::transport::Transport;
 use zegel_core::{Broker, Keys, Outbox, OwnerId, Relayed, RelayedConfig, Store};
+use zegel_crypto::Keyring;
 use zegel_embedded::{Embedded, Lock};
+use zegel_objects::EncryptedObjects;
 use zegel_postgres::Postgres;
 
 /// The backends of one process.
@@ -145,6 +148,33 @@ async fn transport(config: &Config) -> Result<Option<Arc<dyn Transport>>, Failed
             Ok(Some(kafka))
         }
         _ => Ok(None),
+    }
+}
+
+/// Large content, where the settings say.
+///
+/// # Errors
+/// When the place cannot be used, or this program was built without it.
+pub fn objects(
+    config: &Config,
+    folder: &Folder,
+    keys: Arc<Keyring>,
+    runtime: Handle,
+) -> Result<EncryptedObjects, Failed> {
+    match config.objects.scheme() {
+        "folder" => EncryptedObjects::open_local(&folder.objects(), keys, runtime).map_err(failure),
+        #[cfg(feature = "s3")]
+        "s3" => {
+            let scratch = folder.scratch().join("objects");
+            let objects = EncryptedObjects::open_s3(config.objects.expose(), &scratch, keys, runtime);
+            let objects = objects.map_err(failure)?;
+            // A wrong bucket or wrong credentials are said now, not with the first large message.
+            objects.probe().map_err(failure)?;
+            Ok(objects)
+        }
+        #[cfg(not(feature = "s3"))]
+        "s3" => Err(Failed::Usage("this program was built without S3: build it with `--features s3`".to_owned())),
+        _ => Err(Failed::Usage("objects must be folder or s3://bucket/prefix".to_owned())),
     }
 }
 

@@ -170,7 +170,7 @@ fn open(folder: &Folder, config: &Config, runtime: Handle) -> Result<Opened, Fai
     }
     let keys = Arc::new(open_keys(folder)?);
     let authority = open_authority(folder)?;
-    let objects = EncryptedObjects::open_local(&folder.objects(), keys.clone(), runtime).map_err(failure)?;
+    let objects = backend::objects(config, folder, keys.clone(), runtime)?;
     // What lies in the making was left by a crash; where others work in the folder, what is a day old.
     let abandoned = if shared { SystemClock.now().plus(-DAY_MS) } else { Millis::NEVER };
     objects.sweep_uploads(abandoned).map_err(failure)?;
