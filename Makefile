@@ -12,7 +12,7 @@ BIN = target/debug/zegel
 end-to-end chaos: BIN = target/release/zegel
 
 # Real servers, as unprivileged processes that end with the command.
-SERVICES = deploy/dev/services run postgres rabbitmq s3 --
+SERVICES = deploy/dev/services run postgres rabbitmq kafka s3 --
 
 .PHONY: help test oracles lint unit end-to-end chaos load clean
 

@@ -1,0 +1,8 @@
+//! Tests over a real Apache Kafka.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
+
+mod broker;
+mod declaration;
+mod kill;
+mod positions;
+mod suites;
