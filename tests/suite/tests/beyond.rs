@@ -1,7 +1,7 @@
 //! Beyond one machine: the same day on every pair of store and broker, kills of processes and servers under load, a stage
 //! shared by several processes, and the move of an embedded store.
 //!
-//! `POSTGRES_URL`, `AMQP_URL` and `KAFKA_URL` name servers (`deploy/dev/services run …` sets them). Where one is not set a
+//! `POSTGRES_URL` and `AMQP_URL` name servers (`deploy/dev/services run …` sets them). Where one is not set a
 //! test says SKIPPED, except with `ZEGEL_ORACLES=1`, where it fails. `ZEGEL_ROUNDS` sets another number of kills.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
@@ -57,13 +57,6 @@ fn rounds() -> u32 {
 fn brokers() -> Vec<(&'static str, String)> {
     let mut brokers = vec![("store", "store".to_owned())];
     brokers.extend(url("AMQP_URL").map(|url| ("amqp", url)));
-    let with_kafka = !run(Path::new("."), &["topology", "plan", "--broker", "kafka://127.0.0.1:1"], &[])
-        .stderr
-        .windows(15)
-        .any(|part| part == b"without Kafka: ");
-    if with_kafka {
-        brokers.extend(std::env::var("KAFKA_URL").ok().map(|url| ("kafka", url)));
-    }
     brokers
 }
 
