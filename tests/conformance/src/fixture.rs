@@ -93,7 +93,7 @@ pub fn sealed(text: &str) -> Sealed {
 pub fn message(name: &str, n: u64) -> Outgoing {
     let channel = channel(name);
     let spread = if name == SINGLE { u64::from(channel.partitions) } else { 1 };
-    Outgoing { channel: channel.code, key: key(n * spread), id: id(n), body: sealed(&format!("body {n}")) }
+    Outgoing { channel: channel.code, key: key(n.wrapping_mul(spread)), id: id(n), body: sealed(&format!("body {n}")) }
 }
 
 /// A message with the id of `n` and so many bytes.
