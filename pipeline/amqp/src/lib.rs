@@ -16,6 +16,8 @@
 
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "bare")]
+pub mod bare;
 mod declare;
 mod endpoint;
 mod error;

@@ -25,6 +25,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// An open connection.
 pub(crate) struct Live {
     connection: Connection,
+    /// Whether it was made after a loss.
+    again: bool,
     blocked: AtomicBool,
     suspect: Notify,
 }
@@ -36,6 +38,11 @@ impl Live {
             Ok(opened) => opened.map_err(|error| BrokerError::Unavailable(why(&error))),
             Err(_) => Err(BrokerError::Unavailable("broker does not open a channel".into())),
         }
+    }
+
+    /// Whether it was made after a loss: a node may be gone, and queues without a leader.
+    pub(crate) fn is_again(&self) -> bool {
+        self.again
     }
 
     /// Whether the broker has stopped reading from us, for want of memory or disk.
@@ -96,7 +103,7 @@ impl Link {
     pub(crate) async fn open(purpose: Purpose) -> Result<Link, AmqpError> {
         let mut opened = Err(AmqpError::Url("names no host"));
         for attempt in 0..purpose.endpoint.hosts() {
-            opened = connect(&purpose, attempt).await;
+            opened = connect(&purpose, attempt, false).await;
             // A topology that differs is the same at every host.
             if matches!(opened, Ok(_) | Err(AmqpError::Differs(_))) {
                 break;
@@ -142,12 +149,12 @@ impl Drop for Link {
     }
 }
 
-async fn connect(purpose: &Purpose, attempt: usize) -> Result<Live, AmqpError> {
+async fn connect(purpose: &Purpose, attempt: usize, again: bool) -> Result<Live, AmqpError> {
     let (connection, major) = declare::connect(&purpose.endpoint, attempt, &purpose.options, purpose.role).await?;
     if purpose.verified {
         declare::verify(&connection, &purpose.options, major).await?;
     }
-    Ok(Live { connection, blocked: AtomicBool::new(false), suspect: Notify::new() })
+    Ok(Live { connection, again, blocked: AtomicBool::new(false), suspect: Notify::new() })
 }
 
 enum Ended {
@@ -176,7 +183,7 @@ async fn supervise(purpose: Purpose, mut live: Arc<Live>, state: watch::Sender<S
 async fn reconnect(purpose: &Purpose, state: &watch::Sender<State>) -> Live {
     let mut pause = PAUSE.0;
     for attempt in 1.. {
-        match connect(purpose, attempt).await {
+        match connect(purpose, attempt, true).await {
             Ok(live) => return live,
             Err(error) => {
                 tracing::debug!(role = purpose.role, %error, "broker cannot be used yet");

@@ -19,6 +19,10 @@ pub struct Options {
     pub send_within: Duration,
     /// How long one exchange of frames may take: opening, declaring, subscribing, acknowledging.
     pub answer_within: Duration,
+    /// How long a reader waits for the last one of its queue to be gone. A node that is lost leaves its consumers in the
+    /// count until it is back, so a reader goes on after this; its messages were given back when the node was lost. Longer
+    /// than the difference between the broker's and a client's notice of one silent connection.
+    pub alone_within: Duration,
     /// Seconds between heartbeats; a connection that is silent for twice as long is lost.
     pub heartbeat: u16,
     /// Messages that the broker hands to one reader before it settles.
@@ -38,6 +42,7 @@ impl Default for Options {
             window_bytes: 8 << 20,
             send_within: Duration::from_secs(10),
             answer_within: Duration::from_secs(5),
+            alone_within: Duration::from_secs(6),
             heartbeat: 5,
             prefetch: 500,
             held_bytes: 64 << 20,

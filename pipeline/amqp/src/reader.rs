@@ -2,8 +2,10 @@
 //!
 //! Invariants: the broker hands out at most the prefetch; tags are those of this channel, so a tag of an earlier reader
 //! can settle nothing here; what was not settled goes back to its place at the queue's head when the channel closes. A
-//! reader starts only when the queue has no other consumer: two would share the messages, and what the first held
-//! would come back behind what the second was given.
+//! reader starts when the queue has no other consumer: two would share the messages, and what the first held would come
+//! back behind what the second was given. It waits for that for a bounded time, since consumers on a lost node stay in
+//! the count. Where a lost node led the queue, what its readers held may still come behind later parcels, once: who reads
+//! knows a parcel's place by its mark.
 //! Failure behaviour: a lost connection or a cancelled consumer ends the reader; its owner opens another.
 
 use crate::error::why;
@@ -30,7 +32,10 @@ use zegel_core::transport::{Arrival, Arrivals, Lane};
 use zegel_core::{BatchLimits, BrokerError, Slot};
 
 /// How often a queue is asked whether its last reader is gone.
-const ASK_EVERY: Duration = Duration::from_millis(20);
+const ASK_EVERY: Duration = Duration::from_millis(50);
+
+/// How long nobody else must be counted after a loss: a queue without a leader counts nobody, and elects in less.
+const STEADY: Duration = Duration::from_secs(1);
 
 /// What every reader of one transport shares.
 pub(crate) struct Readers {
@@ -93,8 +98,10 @@ impl Readers {
         if let Some(closing) = closing {
             let _ = tokio::time::timeout(within, closing).await;
         }
-        let channel = self.consume.wait(within).await?.channel(within).await?;
-        wait_until_alone(&channel, &queue.name, within).await?;
+        let live = self.consume.wait(within).await?;
+        let channel = live.channel(within).await?;
+        let steady = if live.is_again() { STEADY } else { Duration::ZERO };
+        wait_until_alone(&channel, &queue.name, &self.options, steady).await?;
         answered(within, channel.basic_qos(prefetch, BasicQosOptions::default())).await?;
         let (name, tag) = (queue.name.as_str().into(), "zegel".into());
         let consume = channel.basic_consume(name, tag, BasicConsumeOptions::default(), FieldTable::default());
@@ -150,15 +157,27 @@ async fn counts(channel: &Channel, queue: &str, within: Duration) -> Result<(u64
     Ok((u64::from(queue.message_count()), queue.consumer_count()))
 }
 
-async fn wait_until_alone(channel: &Channel, queue: &str, within: Duration) -> Result<(), BrokerError> {
-    let until = Instant::now() + within;
-    while counts(channel, queue, within).await?.1 > 0 {
-        if Instant::now() > until {
-            return Err(BrokerError::Unavailable("queue still has another reader".into()));
+async fn wait_until_alone(
+    channel: &Channel,
+    queue: &str,
+    options: &Options,
+    steady: Duration,
+) -> Result<(), BrokerError> {
+    let until = Instant::now() + options.alone_within;
+    let mut alone: Option<Instant> = None;
+    loop {
+        let others = counts(channel, queue, options.answer_within).await?.1;
+        let now = Instant::now();
+        alone = if others == 0 { alone.or(Some(now)) } else { None };
+        if alone.is_some_and(|since| now - since >= steady) {
+            return Ok(());
+        }
+        if now > until {
+            tracing::warn!(queue, "the broker still counts another reader; it is taken for one on a lost node");
+            return Ok(());
         }
         tokio::time::sleep(ASK_EVERY).await;
     }
-    Ok(())
 }
 
 struct Pump {

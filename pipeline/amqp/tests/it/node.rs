@@ -56,12 +56,27 @@ impl Node {
         &self.url
     }
 
+    /// `127.0.0.1:port`.
+    pub(crate) fn address(&self) -> &str {
+        self.url.rsplit_once('@').unwrap().1.split('/').next().unwrap()
+    }
+
     fn home(&self) -> PathBuf {
         self.folder.path().join("services/rabbitmq")
     }
 
     fn read(&self, file: &str) -> String {
         std::fs::read_to_string(self.home().join(file)).unwrap().trim().to_owned()
+    }
+
+    /// Its name, for others to join.
+    pub(crate) fn name(&self) -> String {
+        self.read("node")
+    }
+
+    /// The port of Erlang's name server, for others to use.
+    pub(crate) fn epmd(&self) -> String {
+        self.read("epmd")
     }
 
     /// `kill -9` of the whole server.

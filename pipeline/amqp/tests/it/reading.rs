@@ -5,7 +5,7 @@ use crate::place_or_skip;
 use bytes::Bytes;
 use std::time::{Duration, Instant};
 use zegel_core::transport::{Arrivals, Lane, Mark, Parcel, Transport};
-use zegel_core::{BatchLimits, BrokerError, Sealed};
+use zegel_core::{BatchLimits, Sealed};
 
 const TEN: BatchLimits = BatchLimits { messages: 10, bytes: 64 << 20 };
 
@@ -39,19 +39,32 @@ async fn order_is_kept_when_readers_follow_one_another_without_a_pause() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_second_reader_does_not_share_the_queue_with_the_first() {
+async fn a_second_reader_waits_for_the_first_and_not_for_ever() {
     let mut place = place_or_skip!();
-    place.options.answer_within = Duration::from_millis(1_500);
-    let (one, two) = (place.connect().await, place.connect().await);
-    let first = one.receive(single(), 0).await.unwrap();
+    place.options.prefetch = 40;
+    let one = place.connect().await;
+    let two = place.connect().await;
+    let sent = one.send(Lane::of(single()), (1..=100).map(parcel).collect()).await;
+    assert!(sent.iter().all(Result::is_ok));
+    let mut first = one.receive(single(), 0).await.unwrap();
+    numbers(&mut *first, 30).await;
+    let ending = tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        drop(first);
+    });
+    let mut second = two.receive(single(), 0).await.unwrap();
+    assert!(ending.is_finished(), "two readers share one queue");
+    assert_eq!(numbers(&mut *second, 30).await[..30], (1..=30).collect::<Vec<_>>());
+
+    // A consumer that stays in the count, as one on a lost node does.
+    place.options.alone_within = Duration::from_millis(500);
+    let three = place.connect().await;
     let since = Instant::now();
-    let second = two.receive(single(), 0).await.err();
-    assert!(matches!(second, Some(BrokerError::Unavailable(_))), "two readers share one queue");
-    assert!(since.elapsed() < Duration::from_secs(4), "refused after {:?}", since.elapsed());
-    drop(first);
-    assert!(two.receive(single(), 0).await.is_ok(), "the first reader's end is not seen");
-    one.close().await;
-    two.close().await;
+    assert!(three.receive(single(), 0).await.is_ok(), "a reader waits for ever");
+    assert!(since.elapsed() >= Duration::from_millis(500), "a reader does not wait");
+    for amqp in [one, two, three] {
+        amqp.close().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
