@@ -3,7 +3,7 @@
 ORACLES := target/oracles
 CARGO ?= cargo
 # Tests run with fail points compiled in, so that one debug build serves unit and crash tests.
-FEATURES := --features zegel/failpoints,zegel-embedded/failpoints,zegel-objects/s3
+FEATURES := --features zegel/failpoints,zegel/kafka,zegel-embedded/failpoints,zegel-objects/s3
 TEST_ENV = ZEGEL_ORACLES=1 PATH="$(abspath $(ORACLES))/bin:$$PATH" \
   ZEGEL_BIN=$(abspath $(BIN)) ZEGEL_FAILPOINTS_BIN=$(abspath target/debug/zegel)
 # The program that is tested from outside: the debug build, which is there anyway. A release build takes half of the time that

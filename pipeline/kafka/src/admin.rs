@@ -61,6 +61,14 @@ pub enum Difference {
     },
 }
 
+impl Difference {
+    /// Whether applying makes it go away; everything else is refused.
+    #[must_use]
+    pub fn is_missing(&self) -> bool {
+        matches!(self, Difference::Missing { .. })
+    }
+}
+
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -162,7 +170,7 @@ pub(crate) async fn apply(shared: &Arc<Shared>) -> Result<Vec<Difference>, Kafka
 
 /// Everything but a missing topic is left alone, and named.
 fn refuse(differences: &[Difference]) -> Result<(), KafkaError> {
-    let fixed: Vec<_> = differences.iter().filter(|one| !matches!(one, Difference::Missing { .. })).cloned().collect();
+    let fixed: Vec<_> = differences.iter().filter(|one| !one.is_missing()).cloned().collect();
     if fixed.is_empty() { Ok(()) } else { Err(KafkaError::Differs(fixed)) }
 }
 

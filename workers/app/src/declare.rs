@@ -21,7 +21,7 @@ impl Differences {
 
 /// A broker that can be compared with the topology.
 pub enum Declared {
-    Amqp(zegel_amqp::Topology),
+    Amqp(Box<zegel_amqp::Topology>),
     #[cfg(feature = "kafka")]
     Kafka(std::sync::Arc<zegel_kafka::Kafka>),
 }
@@ -37,7 +37,7 @@ impl Declared {
             "amqp" | "amqps" => {
                 let options = zegel_amqp::Options { prefix, ..Default::default() };
                 let opened = zegel_amqp::Topology::open(broker.expose(), options).await;
-                Ok(Declared::Amqp(opened.map_err(failure)?))
+                Ok(Declared::Amqp(Box::new(opened.map_err(failure)?)))
             }
             #[cfg(feature = "kafka")]
             "kafka" => {
