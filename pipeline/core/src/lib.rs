@@ -15,6 +15,7 @@ pub mod metrics;
 pub mod moving;
 pub mod names;
 pub mod objects;
+pub mod packed;
 pub mod relayed;
 pub mod replies;
 pub mod rows;

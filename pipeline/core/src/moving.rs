@@ -1,8 +1,7 @@
 //! Reading a store whole, piece by piece, and filling an empty one: how an installation moves to another backend.
 //!
 //! The stores keep the same tables under the same names, so that what moves is rows, sealed as they are; no key is needed.
-//! Packed integers: `messages.id` = channel << 48 | partition << 40 | number, `slot` = channel << 32 | group << 16 |
-//! partition, `partition` = channel << 8 | partition.
+//! Places are packed into integers by [`packed`](crate::packed).
 //! Failure behaviour: a [`Place`] is committed with the piece before it, so that a move that was cut off goes on where it was;
 //! a target that holds anything else is refused.
 

@@ -6,11 +6,11 @@
 
 use crate::cache::{Cache, SlotRow};
 use crate::error::Fault;
-use crate::layout::{MAX_NUMBER, message_id, slot_code};
 use crate::queue::{Reply, Request};
 use crate::shared::Shared;
 use rusqlite::Connection;
 use schemas::{Key, Millis};
+use zegel_core::packed::{MAX_NUMBER, message_id, slot_code};
 use zegel_core::store::{Claim, DeadLetter, Parked, TimerChange};
 use zegel_core::{Delivery, Outgoing, OwnerId, Slot, Step, StoreError, Write};
 

@@ -5,11 +5,11 @@
 //! with the transaction.
 
 use crate::error::Fault;
-use crate::layout::{MAX_NUMBER, message_id, number_of, partition_code, slot_code, slot_of};
 use crate::shared::Shared;
 use rusqlite::{Connection, OptionalExtension as _};
 use schemas::Millis;
 use std::collections::{HashMap, HashSet};
+use zegel_core::packed::{MAX_NUMBER, message_id, number_of, partition_code, slot_code, slot_of};
 use zegel_core::{OwnerId, Slot, StoreError};
 
 /// The row of a slot.

@@ -1,9 +1,10 @@
 //! What an operator runs after trouble: every page, and every rule that the store keeps, on a file that is only read.
 
 use crate::error::{OpenError, meaning};
-use crate::layout::{self, message_id, number_of};
+use crate::layout;
 use rusqlite::Connection;
 use std::path::Path;
+use zegel_core::packed::{message_id, number_of};
 
 /// Lines that SQLite's own check gives at most; the first few say what happened.
 const LINES: usize = 20;
@@ -111,9 +112,12 @@ fn gaps(connection: &Connection) -> rusqlite::Result<Vec<String>> {
     let mut range = connection.prepare("SELECT count(*), min(id), max(id) FROM messages WHERE id BETWEEN ? AND ?")?;
     for channel in topology::CHANNELS {
         for partition in 0..channel.partitions {
-            let gone: i64 = trimmed.query_row([layout::partition_code(channel.code, partition)], |row| row.get(0))?;
-            let ends =
-                (message_id(channel.code, partition, 0), message_id(channel.code, partition, layout::MAX_NUMBER));
+            let gone: i64 =
+                trimmed.query_row([zegel_core::packed::partition_code(channel.code, partition)], |row| row.get(0))?;
+            let ends = (
+                message_id(channel.code, partition, 0),
+                message_id(channel.code, partition, zegel_core::packed::MAX_NUMBER),
+            );
             let (count, first, last): (i64, Option<i64>, Option<i64>) =
                 range.query_row(ends, |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
             let (Some(first), Some(last)) = (first, last) else { continue };

@@ -1,12 +1,12 @@
 //! Reading the file whole, table by table, in the form in which stores are moved.
 
 use crate::error::store_error;
-use crate::layout::{NUMBER_BITS, partition_code};
 use bytes::Bytes;
 use rusqlite::types::{ToSqlOutput, Value, ValueRef};
 use rusqlite::{Connection, Row, ToSql, params_from_iter};
 use zegel_core::StoreError;
 use zegel_core::moving::{Cell, Kind, Place, Table};
+use zegel_core::packed::{NUMBER_BITS, partition_code};
 
 /// See [`zegel_core::moving::Export::export`].
 pub(crate) fn export(

@@ -1,21 +1,18 @@
-//! The file's format, version 1: tables, how places are packed into integers, and how a connection is set up.
+//! The file's format, version 1: tables, and how a connection is set up. Places are packed by [`zegel_core::packed`].
 //!
-//! - `messages.id` = channel << 48 | partition << 40 | number, so a partition is one ascending run of the table's own
-//!   B-tree: appending touches one leaf, reading and trimming are ranges, and there is no second index to write.
-//!   It holds channels up to 32,767, 256 partitions each and 2^40 messages in each.
+//! - A partition is one ascending run of `messages.id`, the table's own B-tree: appending touches one leaf, reading and
+//!   trimming are ranges, and there is no second index to write.
 //! - A partition's last number is the largest one in the table, or what was trimmed when nothing is left; it is not
 //!   written anywhere else, so a message costs one row.
 //! - `timers` are clustered by when they are due: those of one time are set together and cancelled together, so their
 //!   bodies share pages; only the narrow index by key is touched at random.
-//! - `slot` = channel << 32 | group << 16 | partition.
 //! - Keys, ids, owners and subs are raw bytes; bodies and values are sealed by the layer above.
 
 use crate::error::OpenError;
 use rusqlite::{Connection, OpenFlags};
 use std::path::Path;
 use std::time::Duration;
-use topology::Channel;
-use zegel_core::Slot;
+use zegel_core::packed;
 
 /// The format that this program writes.
 pub(crate) const VERSION: i64 = 1;
@@ -24,10 +21,6 @@ const APPLICATION_ID: i64 = 0x5A47_4C31;
 /// Bytes in a page. Seven messages of 1 KiB share one, and a sealed value of 1 KiB stays in its row's own leaf, where 4 KiB
 /// pages would give it an overflow page; 16 KiB pages write more of what did not change.
 pub(crate) const PAGE: u64 = 8_192;
-/// Bits of a message's number within its partition.
-pub(crate) const NUMBER_BITS: u32 = 40;
-/// The largest number a partition may reach: over a trillion, a billion messages a day for three years in one partition.
-pub(crate) const MAX_NUMBER: u64 = (1 << NUMBER_BITS) - 1;
 /// How long a statement waits for a lock that another connection holds. The writer has no rival; only a restart of the
 /// log and recovery after a crash lock at all.
 const BUSY: Duration = Duration::from_millis(1_000);
@@ -61,39 +54,9 @@ CREATE TABLE dead(channel INTEGER NOT NULL, partition INTEGER NOT NULL, number I
   body BLOB NOT NULL, PRIMARY KEY(channel, partition, number, grp)) WITHOUT ROWID;
 ";
 
-/// `messages.id` of a place.
-pub(crate) fn message_id(channel: u16, partition: u16, number: u64) -> i64 {
-    (i64::from(channel) << 48) | (i64::from(partition) << NUMBER_BITS) | number.cast_signed()
-}
-
-/// The number in a `messages.id`.
-pub(crate) fn number_of(id: i64) -> u64 {
-    id.cast_unsigned() & MAX_NUMBER
-}
-
-/// A partition without its number, as in `partitions.partition` and the upper bits of `messages.id`.
-pub(crate) fn partition_code(channel: u16, partition: u16) -> i64 {
-    message_id(channel, partition, 0) >> NUMBER_BITS
-}
-
-/// A slot as one integer.
-pub(crate) fn slot_code(slot: Slot) -> i64 {
-    (i64::from(slot.channel) << 32) | (i64::from(slot.group) << 16) | i64::from(slot.partition)
-}
-
-/// The slot of an integer.
-pub(crate) fn slot_of(code: i64) -> Slot {
-    let part = |shift: u32| u16::try_from((code >> shift) & 0xFFFF).unwrap_or(0);
-    Slot { channel: part(32), group: part(16), partition: part(0) }
-}
-
 /// Whether all channels fit into the integers.
 pub(crate) fn check_topology() -> Result<(), OpenError> {
-    let fits = |channel: &Channel| channel.code < 1 << 15 && channel.partitions <= 1 << 8;
-    match topology::CHANNELS.iter().find(|channel| !fits(channel)) {
-        Some(channel) => Err(OpenError::Topology(channel.name)),
-        None => Ok(()),
-    }
+    packed::misfit().map_or(Ok(()), |channel| Err(OpenError::Topology(channel)))
 }
 
 /// Opens the writer's connection and makes the tables of a new file.
@@ -165,24 +128,4 @@ pub(crate) fn check_version(connection: &Connection, path: &Path) -> Result<(), 
         return Err(OpenError::Version { path: path.to_owned(), found, known: VERSION });
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_packed_place_comes_apart_again_and_keeps_the_order() {
-        let slot = Slot { channel: 0x7FFF, group: 0xFFFF, partition: 0xFF };
-        assert_eq!(slot_of(slot_code(slot)), slot);
-        let last = message_id(0x7FFF, 0xFF, MAX_NUMBER);
-        assert!(last > 0 && number_of(last) == MAX_NUMBER);
-        assert!(message_id(1, 0, MAX_NUMBER) < message_id(1, 1, 1));
-        assert!(message_id(1, 0xFF, MAX_NUMBER) < message_id(2, 0, 1));
-    }
-
-    #[test]
-    fn every_channel_of_the_topology_fits() {
-        assert!(check_topology().is_ok());
-    }
 }

@@ -1,12 +1,12 @@
 //! The reads, on a connection that cannot write: typed rows out of SQL, with the bounds of the ports.
 
 use crate::error::store_error;
-use crate::layout::{message_id, number_of, slot_code, slot_of};
 use crate::shared::Room;
 use bytes::Bytes;
 use rusqlite::{Connection, Row, params_from_iter, types::Value};
 use schemas::{Key, MessageId, Millis};
 use std::collections::HashMap;
+use zegel_core::packed::{message_id, number_of, slot_code, slot_of};
 use zegel_core::store::{DeadFilter, DeadLetter, Parked, ParkedHead, ParkedJob, SlotStats, Timer};
 use zegel_core::{BatchLimits, Delivery, Outgoing, Read, Rows, Sealed, Slot, Space, StoreError};
 

@@ -10,7 +10,6 @@
 use crate::apply::Transaction;
 use crate::cache::{Cache, SlotRow};
 use crate::error::{Fault, is_fsync, meaning};
-use crate::layout::{message_id, partition_code};
 use crate::lock::Lock;
 use crate::metrics::add;
 use crate::queue::{Queue, Reply, Request, Taken, Work};
@@ -20,6 +19,7 @@ use rusqlite::Connection;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
+use zegel_core::packed::{message_id, partition_code};
 use zegel_core::{Delivery, StoreError};
 
 /// Requests in one transaction: at 4 microseconds each, an fsync every 2 ms at the latest.

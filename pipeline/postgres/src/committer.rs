@@ -10,7 +10,6 @@
 use crate::connect::Session;
 use crate::error::Fault;
 use crate::group::{COMMIT_GROUP, Columns, Places, Request};
-use crate::layout::partition_of_code;
 use crate::metrics::{Metrics, add};
 use crate::pool::{Pool, pause};
 use crate::queries::get;
@@ -22,6 +21,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::Instant;
 use zegel_core::StoreError;
+use zegel_core::packed::partition_of_code;
 
 /// Requests in one transaction: beyond this the fsync is well shared, and one that has to be tried again is not too large.
 const GROUP_REQUESTS: usize = 256;

@@ -3,12 +3,12 @@
 //! Within a step the last change of a row counts, so a row appears once in its array; two requests that touch one row are
 //! never put into one group (see [`Places`]).
 
-use crate::layout::{partition_code, slot_code};
 use crate::shared::Shared;
 use bytes::Bytes;
 use schemas::{Key, Millis};
 use std::collections::{BTreeMap, HashSet};
 use tokio_postgres::types::ToSql;
+use zegel_core::packed::{partition_code, slot_code};
 use zegel_core::store::{DeadLetter, Parked, TimerChange};
 use zegel_core::{Outgoing, Slot, Step, Write};
 

@@ -3,12 +3,12 @@
 
 use crate::connect::Session;
 use crate::error::Fault;
-use crate::layout::MAX_NUMBER;
 use crate::queries::get;
 use std::sync::Arc;
 use tokio_postgres::types::ToSql;
 use zegel_core::StoreError;
 use zegel_core::moving::{Cell, Kind, Place, TABLES, Table};
+use zegel_core::packed::MAX_NUMBER;
 
 type Result<T> = std::result::Result<T, Fault>;
 

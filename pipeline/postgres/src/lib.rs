@@ -19,7 +19,6 @@ mod connect;
 mod error;
 mod group;
 mod import;
-mod layout;
 mod metrics;
 mod migrate;
 mod ownership;
@@ -106,7 +105,9 @@ impl Postgres {
     /// # Errors
     /// See [`OpenError`].
     pub async fn open(url: &str, options: Options) -> Result<Arc<Postgres>, OpenError> {
-        layout::check_topology()?;
+        if let Some(channel) = zegel_core::packed::misfit() {
+            return Err(OpenError::Topology(channel));
+        }
         let dialer = Arc::new(Dialer::new(url, &options.schema, options.patience)?);
         let first = dialer.dial().await?;
         migrate::migrate(&first.session.client, &options.schema).await?;

@@ -6,10 +6,10 @@
 
 use crate::connect::refused;
 use crate::error::OpenError;
-use crate::layout::{partition_code, slot_code};
 use tokio_postgres::Client;
 use topology::Channel;
 use zegel_core::Slot;
+use zegel_core::packed::{partition_code, slot_code};
 use zegel_core::slot::{INTAKE, RELAY};
 
 /// Each version's statements, in order: version n is the n-th.

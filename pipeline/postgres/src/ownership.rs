@@ -3,11 +3,11 @@
 
 use crate::connect::Session;
 use crate::error::Fault;
-use crate::layout::{partition_code, slot_code};
 use crate::queries::{get, id, unsigned};
 use crate::shared::Partition;
 use schemas::Millis;
 use std::sync::Arc;
+use zegel_core::packed::{partition_code, slot_code};
 use zegel_core::store::Claim;
 use zegel_core::{Outgoing, OwnerId, Slot, StoreError};
 

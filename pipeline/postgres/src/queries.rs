@@ -2,12 +2,12 @@
 
 use crate::connect::Session;
 use crate::error::Fault;
-use crate::layout::{MAX_NUMBER, message_id, number_of, partition_of_code, slot_code, slot_of};
 use bytes::Bytes;
 use schemas::{Key, MessageId, Millis};
 use std::sync::Arc;
 use tokio_postgres::Row;
 use tokio_postgres::types::{FromSql, ToSql};
+use zegel_core::packed::{MAX_NUMBER, message_id, number_of, partition_of_code, slot_code, slot_of};
 use zegel_core::slot::RELAY;
 use zegel_core::store::{DeadFilter, DeadLetter, Parked, ParkedHead, ParkedJob, Progress, SlotStats, Timer};
 use zegel_core::{BatchLimits, Delivery, Outgoing, Read, Rows, Sealed, Slot, StoreError};

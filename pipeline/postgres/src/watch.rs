@@ -3,7 +3,6 @@
 //! Looking is a query over the partitions' few rows every some milliseconds and wakes this process's subscribers. Notifications
 //! of the database would be quicker by that time, but every commit that notifies takes one lock of the whole database.
 
-use crate::layout::{partition_code, partition_of_code, slot_code};
 use crate::metrics::{Metrics, add};
 use crate::pool::Pool;
 use crate::queries;
@@ -12,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use zegel_core::StoreError;
+use zegel_core::packed::{partition_code, partition_of_code, slot_code};
 
 /// Messages deleted in one transaction: a few milliseconds.
 const TRIM_MESSAGES: i64 = 4_096;
