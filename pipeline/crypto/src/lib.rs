@@ -1,4 +1,4 @@
-//! Bytes in, bytes out: sealing, blinding, tokens, Merkle trees, bag headers, RFC 3161.
+//! Bytes in, bytes out: sealing, blinding, tokens, Merkle trees, bag headers, the log, RFC 3161.
 //!
 //! Purpose: the only crate that touches a cipher, a MAC, a signature or ASN.1.
 //! Invariants: I4 (what leaves through [`Keyring`] shows no identifier and no content) and I8 (whatever does not
@@ -12,6 +12,7 @@ mod file;
 pub mod bag;
 pub mod hash;
 pub mod keyring;
+pub mod log;
 pub mod merkle;
 pub mod pseudonym;
 pub mod secret;

@@ -163,7 +163,8 @@ fn join(left: Subtree, right: Subtree, path: &mut Vec<Sha256>) -> Subtree {
     Subtree { hash: node_hash(&left.hash, &right.hash), wanted: left.wanted || right.wanted }
 }
 
-fn node_hash(left: &Sha256, right: &Sha256) -> Sha256 {
+/// The hash of an inner node.
+pub(crate) fn node_hash(left: &Sha256, right: &Sha256) -> Sha256 {
     let mut bytes = [1; 65];
     bytes[1..33].copy_from_slice(&left.0);
     bytes[33..].copy_from_slice(&right.0);
