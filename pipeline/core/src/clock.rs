@@ -16,6 +16,16 @@ pub trait Clock: Send + Sync + 'static {
     }
 }
 
+impl<C: Clock + ?Sized> Clock for std::sync::Arc<C> {
+    fn now(&self) -> Millis {
+        (**self).now()
+    }
+
+    fn is_steady(&self) -> bool {
+        (**self).is_steady()
+    }
+}
+
 /// The machine's clock.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct SystemClock;
@@ -130,14 +140,14 @@ impl Clock for ClockGuard {
 
 /// Milliseconds since the machine started, time asleep included.
 #[cfg(target_os = "linux")]
-fn steady_ms() -> i64 {
+pub(crate) fn steady_ms() -> i64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
     now.tv_sec.saturating_mul(1_000).saturating_add(now.tv_nsec / 1_000_000)
 }
 
 /// Milliseconds since the first call. Where the system does not count the time asleep, a long sleep looks like a jump.
 #[cfg(not(target_os = "linux"))]
-fn steady_ms() -> i64 {
+pub(crate) fn steady_ms() -> i64 {
     static BEGUN: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
     let since = BEGUN.get_or_init(std::time::Instant::now).elapsed();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
@@ -182,12 +192,6 @@ mod tests {
         steady: Arc<FakeClock>,
         gauge: IntGauge,
         guard: ClockGuard,
-    }
-
-    impl Clock for Arc<FakeClock> {
-        fn now(&self) -> Millis {
-            FakeClock::now(self)
-        }
     }
 
     impl Rig {

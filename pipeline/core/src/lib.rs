@@ -25,6 +25,7 @@ pub mod slot;
 pub mod store;
 pub mod testing;
 pub mod transport;
+pub mod vouching;
 pub mod worker;
 
 pub use broker::{Batch, BatchLimits, Broker, BrokerError, Delivery, Outgoing, Settlement, Subscription};
@@ -36,4 +37,5 @@ pub use relayed::{Relayed, RelayedConfig};
 pub use runner::{Division, Ports, Runner, RunnerConfig};
 pub use slot::{OwnerId, Slot, Space};
 pub use store::{Outbox, Read, Rows, Step, Store, StoreError, Write};
+pub use vouching::{Moment, Voucher};
 pub use worker::{Context, Decision, Effects, Failure, Interrupt, Message, View, Worker};

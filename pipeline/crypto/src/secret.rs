@@ -107,6 +107,14 @@ pub(crate) fn fill_random(out: &mut [u8]) {
     assert!(aws_lc_rs::rand::fill(out).is_ok(), "the system gives no randomness");
 }
 
+/// 64 random bits, for what must not be guessed and is no secret: nonces, cookies.
+#[must_use]
+pub fn random_u64() -> u64 {
+    let mut bytes = [0; 8];
+    fill_random(&mut bytes);
+    u64::from_be_bytes(bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

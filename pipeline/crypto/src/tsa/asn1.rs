@@ -4,10 +4,9 @@ use super::TsaError;
 use cms::cert::x509::ext::pkix::name::{GeneralName, GeneralNames};
 use cms::content_info::ContentInfo;
 use const_oid::ObjectIdentifier;
-use const_oid::db::rfc5912::ID_SHA_256;
-use der::asn1::{Int, OctetString, Uint};
+use der::asn1::{Int, OctetString};
 use der::{DateTime, DecodeValue, EncodeValue, ErrorKind, FixedTag, Header, Length, Reader, Sequence, Tag, Writer};
-use schemas::{Millis, Sha256};
+use schemas::Millis;
 use spki::AlgorithmIdentifierOwned;
 use std::time::Duration;
 use x509_cert::ext::Extensions;
@@ -35,32 +34,6 @@ pub(super) struct TstInfo {
     pub(super) tsa: Option<GeneralName>,
     #[asn1(context_specific = "1", tag_mode = "IMPLICIT", optional = "true")]
     pub(super) extensions: Option<Extensions>,
-}
-
-impl TstInfo {
-    pub(super) fn new(
-        policy: ObjectIdentifier,
-        imprint: &Sha256,
-        serial: &[u8],
-        gen_time: Millis,
-        nonce: Option<u64>,
-    ) -> Result<TstInfo, TsaError> {
-        Ok(TstInfo {
-            version: TspVersion::V1,
-            policy,
-            message_imprint: MessageImprint {
-                hash_algorithm: AlgorithmIdentifierOwned { oid: ID_SHA_256, parameters: None },
-                hashed_message: OctetString::new(imprint.0)?,
-            },
-            serial_number: Uint::new(serial)?.into(),
-            gen_time: GenTime::new(gen_time)?,
-            accuracy: None,
-            ordering: false,
-            nonce: nonce.map(|nonce| Uint::new(&nonce.to_be_bytes()).map(Int::from)).transpose()?,
-            tsa: None,
-            extensions: None,
-        })
-    }
 }
 
 /// A GeneralizedTime in UTC with up to three decimals of a second, in its one DER form: no trailing zeros, no empty

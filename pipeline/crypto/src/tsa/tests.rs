@@ -1,13 +1,23 @@
 //! Tokens against tools that are not ours, every changed bit, foreign authorities, clocks that go back, bad folders.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::cast_possible_truncation)]
 
+mod life;
+mod real;
+mod requests;
+
+use super::encode::{Info, element};
+use super::signing::SigningKey;
+use super::token::Template;
 use super::*;
 use crate::hash::sha256;
 use const_oid::AssociatedOid;
 use const_oid::db::rfc5912::{ID_KP_SERVER_AUTH as SERVER_AUTH, ID_KP_TIME_STAMPING as TIME_STAMPING};
-use der::asn1::{BitString, OctetString};
+use der::asn1::{BitString, ObjectIdentifier, OctetString};
+use schemas::Millis;
 use std::collections::HashSet;
+use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::LazyLock;
 use tempfile::TempDir;
@@ -24,6 +34,21 @@ fn fresh() -> (TempDir, Authority) {
     let folder = tempfile::tempdir().unwrap();
     let authority = Authority::create(&folder.path().join("tsa"), "Zegel test & \"co\", é", *NOW).unwrap();
     (folder, authority)
+}
+
+/// A folder of its own with the shared authority's keys, so that no other test moves its time.
+fn copied() -> (TempDir, std::path::PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().join("tsa");
+    fs::create_dir(&place).unwrap();
+    for name in ["ca.pem", "ca.key", "ca.crl", "tsa.pem", "tsa.key"] {
+        fs::copy(SHARED.0.path().join("tsa").join(name), place.join(name)).unwrap();
+    }
+    (folder, place)
+}
+
+fn key(path: &Path) -> SigningKey {
+    SigningKey::from_pem(&fs::read_to_string(path).unwrap()).unwrap()
 }
 
 fn anchor() -> TrustAnchor {
@@ -147,14 +172,14 @@ fn a_token_of_another_authority_is_refused_even_under_the_same_name() {
     let response = other.stamp(&sha256(DATA), None, *NOW).unwrap();
     assert!(matches!(verify(&response, &sha256(DATA), &anchor()), Err(TsaError::Refused(_))));
     verify(&response, &sha256(DATA), &TrustAnchor::from_pem(other.ca_pem()).unwrap()).unwrap();
-    let forged = forge(&other.key, &other.tsu);
+    let forged = forge(&other.unit().key, &other.unit().certificate);
     assert!(matches!(forged, TsaError::Refused("certificate is not signed by the trusted CA")), "{forged:?}");
 }
 
 #[test]
 fn a_token_signed_under_a_certificate_for_other_uses_is_refused() {
-    let ca_key = read_key(&SHARED.0.path().join("tsa").join(CA_KEY)).unwrap();
-    let stolen = forge(&ca_key, &SHARED.1.tsu);
+    let ca_key = key(&SHARED.0.path().join("tsa/ca.key"));
+    let stolen = forge(&ca_key, &SHARED.1.unit().certificate);
     assert!(matches!(stolen, TsaError::Refused("signature does not verify")), "{stolen:?}");
     type Change = fn(&mut Vec<Extension>);
     let changes: [(Change, &str); 4] = [
@@ -164,11 +189,11 @@ fn a_token_signed_under_a_certificate_for_other_uses_is_refused() {
         (|extensions| extensions[0].extn_value = der_of(&KeyUsage(KeyUsages::KeyEncipherment.into())), "other uses"),
     ];
     for (change, rule) in changes {
-        let mut unit = SHARED.1.tsu.clone();
+        let mut unit = SHARED.1.unit().certificate.clone();
         change(unit.tbs_certificate.extensions.as_mut().unwrap());
-        let signature = certificates::rsa_sign(&ca_key, &unit.tbs_certificate.to_der().unwrap()).unwrap();
+        let signature = ca_key.sign(&unit.tbs_certificate.to_der().unwrap()).unwrap();
         unit.signature = BitString::from_bytes(&signature).unwrap();
-        let refused = forge(&SHARED.1.key, &unit);
+        let refused = forge(&SHARED.1.unit().key, &unit);
         assert!(matches!(refused, TsaError::Refused(text) if text.contains(rule)), "{refused:?}");
     }
 }
@@ -178,10 +203,12 @@ fn der_of(value: &impl Encode) -> OctetString {
 }
 
 /// What is said of a token that carries the trusted CA's certificate, but is signed by this key under this one.
-fn forge(key: &KeyPair, certificate: &x509_cert::Certificate) -> TsaError {
+fn forge(key: &SigningKey, certificate: &x509_cert::Certificate) -> TsaError {
+    let imprint = Request::over(Digest::Sha256, &sha256(DATA).0, None).unwrap().imprint;
     let policy = ObjectIdentifier::new(TEST_POLICY).unwrap();
-    let info = asn1::TstInfo::new(policy, &sha256(DATA), &[1], *NOW, None).unwrap();
-    let response = token::Signer::new(anchor().certificate(), certificate).unwrap().response(key, &info).unwrap();
+    let info = Info { policy, imprint: &imprint, serial: 1, at: *NOW, accuracy_ms: None, nonce: None };
+    let template = Template::new(anchor().certificate(), certificate, key).unwrap();
+    let response = template.response(key, &info.encode().unwrap(), true).unwrap();
     verify(&response, &sha256(DATA), &anchor()).unwrap_err()
 }
 
@@ -208,7 +235,7 @@ fn a_changed_byte_is_refused_wherever_it_bears_on_the_token() {
 
 #[test]
 fn serials_never_repeat_and_time_never_goes_back() {
-    let path = SHARED.0.path().join("tsa");
+    let (_folder, path) = copied();
     let authority = Authority::load(&path, Millis(0)).unwrap();
     let mut serials = HashSet::new();
     let mut latest = Millis(0);
@@ -223,33 +250,48 @@ fn serials_never_repeat_and_time_never_goes_back() {
     };
     assert_eq!(check(&authority, NOW.plus(5000)), NOW.plus(5000));
     assert_eq!(check(&authority, *NOW), NOW.plus(5000), "the clock went back, the token must not");
-    let restarted = Authority::load(&path, NOW.plus(6000)).unwrap();
-    assert_eq!(check(&restarted, NOW.plus(1)), NOW.plus(6000), "nor across a restart");
+    let restarted = Authority::load(&path, Millis(0)).unwrap();
+    let after = check(&restarted, NOW.plus(1));
+    assert!(after <= NOW.plus(6000), "nor across a restart, {after:?}");
     assert_eq!(check(&restarted, NOW.plus(7000)), NOW.plus(7000));
+    let told = Authority::load(&path, NOW.plus(90_000)).unwrap();
+    assert_eq!(check(&told, NOW.plus(7000)), NOW.plus(90_000), "nor below what the caller has seen");
 }
 
 #[test]
 fn no_token_is_made_outside_the_validity_of_the_unit() {
     let year = 31_556_952_000;
     for (floor, now) in
-        [(0, NOW.0 - 60_000), (0, NOW.0 + 11 * year), (NOW.0 + 11 * year, NOW.0), (0, i64::MAX), (-1, -1)]
+        [(0, NOW.0 - 60_000), (0, NOW.0 + year + 2_000), (NOW.0 + 2 * year, NOW.0), (0, i64::MAX), (-1, -1)]
     {
-        let authority = Authority::load(&SHARED.0.path().join("tsa"), Millis(floor)).unwrap();
+        let (_folder, path) = copied();
+        let authority = Authority::load(&path, Millis(floor)).unwrap();
         assert!(matches!(authority.stamp(&sha256(DATA), None, Millis(now)), Err(TsaError::Validity)), "{floor} {now}");
     }
-    let authority = Authority::load(&SHARED.0.path().join("tsa"), Millis(0)).unwrap();
-    authority.stamp(&sha256(DATA), None, Millis(NOW.0 + 11 * year)).unwrap_err();
+    let (_folder, path) = copied();
+    let authority = Authority::load(&path, Millis(0)).unwrap();
+    authority.stamp(&sha256(DATA), None, Millis(NOW.0 + 2 * year)).unwrap_err();
     let response = authority.stamp(&sha256(DATA), None, *NOW).unwrap();
     assert_eq!(verify(&response, &sha256(DATA), &anchor()).unwrap().gen_time, *NOW, "a refused time must not stick");
 }
 
 #[test]
-fn the_policy_is_configurable_and_checked() {
-    let load = || Authority::load(&SHARED.0.path().join("tsa"), *NOW).unwrap();
-    let response = load().with_policy("0.4.0.2023.1.1").unwrap().stamp(&sha256(DATA), None, *NOW).unwrap();
-    assert_eq!(verify(&response, &sha256(DATA), &anchor()).unwrap().policy, "0.4.0.2023.1.1");
+fn a_policy_stands_only_where_somebody_vouches_for_the_time() {
+    let (_folder, path) = copied();
+    let authority = Authority::load(&path, Millis(0)).unwrap().with_policy("0.4.0.2023.1.1").unwrap();
+    let says = |moment: Moment| {
+        let info = verify(&authority.stamp(&sha256(DATA), None, moment).unwrap(), &sha256(DATA), &anchor()).unwrap();
+        (info.policy, info.accuracy_ms)
+    };
+    assert_eq!(says(Moment::from(*NOW)), (TEST_POLICY.to_owned(), None));
+    for accuracy in [1_000, 2_500, 500, 3] {
+        let moment = Moment { now: NOW.plus(10_000), accuracy_ms: Some(accuracy) };
+        assert_eq!(says(moment), ("0.4.0.2023.1.1".to_owned(), Some(u64::from(accuracy))));
+    }
+    let mut authority = authority;
     for bad in ["", "policy", "1", "3.9.9", "1.2.3."] {
-        assert!(load().with_policy(bad).is_err(), "{bad}");
+        assert!(authority.with_policy(bad).is_err(), "{bad}");
+        authority = Authority::load(&path, Millis(0)).unwrap();
     }
 }
 
@@ -266,6 +308,7 @@ fn an_authority_is_made_whole_private_and_never_over_another() {
         assert_eq!(fs::metadata(path.join(name)).unwrap().permissions().mode() & 0o777, mode, "{name}");
     }
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    assert_eq!(fs::metadata(path.join("starts")).unwrap().permissions().mode() & 0o077 & 0o022, 0);
     let key = fs::read(path.join("tsa.key")).unwrap();
     assert!(matches!(Authority::create(&path, "Zegel", *NOW), Err(TsaError::Exists(_))));
     assert_eq!(fs::read(path.join("tsa.key")).unwrap(), key);

@@ -1,34 +1,38 @@
 //! Verification of a token: from the digest up to a CA that the caller trusts. The first rule that fails is named.
 //!
-//! It is stricter than RFC 3161 asks: one signer, SHA-256 with RSA, DER throughout, the unit's certificate inside, signed
-//! by the trusted CA itself, and nothing in the token that no signature covers. Certificates are judged at genTime, so an old token stays good after they end.
+//! It is stricter than RFC 3161 asks: one signer, RSA or ECDSA with one digest of the profile, DER throughout, the unit's
+//! certificate inside or known, signed by the trusted CA itself, and nothing in the token that no signature covers.
+//! Certificates are judged at genTime, so an old token stays good after they end. For other authorities' tokens see
+//! `foreign`.
 
-use super::TsaError;
 use super::asn1::{SigningCertificateV2, TST_INFO, TstInfo, granted};
-use super::certificates::{from_pem, valid_at};
+use super::certificates::{from_pem, may_stamp_at, valid_at};
+use super::signing::verify_signature;
+use super::{Digest, TsaError};
 use crate::hash::sha256;
-use aws_lc_rs::signature::{RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey};
 use cms::cert::CertificateChoices;
 use cms::content_info::CmsVersion;
 use cms::signed_data::{SignedData, SignerIdentifier, SignerInfo};
 use const_oid::db::rfc5911::{
     ID_AA_SIGNING_CERTIFICATE, ID_AA_SIGNING_CERTIFICATE_V_2, ID_CONTENT_TYPE, ID_MESSAGE_DIGEST, ID_SIGNED_DATA,
 };
-use const_oid::db::rfc5912::{ID_KP_TIME_STAMPING, ID_SHA_256, RSA_ENCRYPTION, SHA_256_WITH_RSA_ENCRYPTION};
+use const_oid::db::rfc5912::ID_KP_TIME_STAMPING;
 use const_oid::{AssociatedOid, ObjectIdentifier};
 use der::asn1::{Any, OctetString, SetOfVec};
 use der::{Decode, Encode};
 use schemas::{Millis, Sha256};
-use spki::AlgorithmIdentifierOwned;
 use subtle::ConstantTimeEq;
 use x509_cert::Certificate;
 use x509_cert::attr::Attribute;
 use x509_cert::ext::pkix::{BasicConstraints, ExtendedKeyUsage, KeyUsage, KeyUsages};
 use x509_tsp::TimeStampResp;
 
-/// A CA that the caller trusts.
+/// A CA that the caller trusts, with units of it that tokens without certificates may be of.
 #[derive(Debug, Clone)]
-pub struct TrustAnchor(Certificate);
+pub struct TrustAnchor {
+    certificate: Certificate,
+    units: Vec<Certificate>,
+}
 
 /// What a verified token says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,8 +45,12 @@ pub struct TokenInfo {
     pub policy: String,
     /// The nonce, big-endian, if the request had one.
     pub nonce: Option<Vec<u8>>,
+    /// How far genTime may be from UTC, in milliseconds; none when nobody vouched for the clock.
+    pub accuracy_ms: Option<u64>,
     /// SHA-256 of the time-stamping unit's certificate.
     pub unit: Sha256,
+    /// The serial of the unit's certificate, as revocation lists name it.
+    pub unit_serial: Vec<u8>,
 }
 
 impl TrustAnchor {
@@ -55,20 +63,33 @@ impl TrustAnchor {
         let (_, constraints) = extension::<BasicConstraints>(&certificate)?;
         let (_, usage) = extension::<KeyUsage>(&certificate)?;
         ensure(constraints.ca && usage.key_cert_sign(), "trusted certificate is not a CA")?;
-        Ok(TrustAnchor(certificate))
+        Ok(TrustAnchor { certificate, units: Vec::new() })
+    }
+
+    /// The same CA, with units whose tokens need not hold their certificates.
+    ///
+    /// # Errors
+    /// [`TsaError::Der`]; [`TsaError::Refused`] when a certificate is not of a unit of this CA.
+    pub fn knowing(mut self, units_pem: &str) -> Result<TrustAnchor, TsaError> {
+        for unit in Certificate::load_pem_chain(units_pem.as_bytes())? {
+            self.check_unit(&unit)?;
+            self.units.push(unit);
+        }
+        Ok(self)
     }
 
     pub(super) fn certificate(&self) -> &Certificate {
-        &self.0
+        &self.certificate
     }
 
     /// Whether this CA signed the certificate, and for nothing but time stamps.
     pub(super) fn check_unit(&self, unit: &Certificate) -> Result<(), TsaError> {
         let body = &unit.tbs_certificate;
-        ensure(body.issuer == self.0.tbs_certificate.subject, "certificate is of another CA")?;
+        let ca = &self.certificate.tbs_certificate;
+        ensure(body.issuer == ca.subject, "certificate is of another CA")?;
         ensure(unit.signature_algorithm == body.signature, "certificate names two algorithms")?;
         let signature = unit.signature.as_bytes().ok_or(TsaError::Refused("certificate has no signature"))?;
-        check_rsa(&self.0, &unit.signature_algorithm, &body.to_der()?, signature)
+        verify_signature(&ca.subject_public_key_info, &body.signature, None, &body.to_der()?, signature)
             .map_err(|_| TsaError::Refused("certificate is not signed by the trusted CA"))?;
         let (critical, purposes) = extension::<ExtendedKeyUsage>(unit)?;
         ensure(critical && purposes.0 == [ID_KP_TIME_STAMPING], "certificate is not for time stamps alone")?;
@@ -83,30 +104,50 @@ impl TrustAnchor {
 /// # Errors
 /// [`TsaError::Der`] or [`TsaError::Refused`] with the first rule that it breaks.
 pub fn verify(response: &[u8], digest: &Sha256, anchor: &TrustAnchor) -> Result<TokenInfo, TsaError> {
+    verify_imprint(response, Digest::Sha256, &digest.0, anchor)
+}
+
+/// Verifies a DER `TimeStampResp` over data with this hash, under this CA.
+///
+/// # Errors
+/// As [`verify`].
+pub fn verify_imprint(
+    response: &[u8],
+    digest: Digest,
+    hash: &[u8],
+    anchor: &TrustAnchor,
+) -> Result<TokenInfo, TsaError> {
     let response = TimeStampResp::from_der(response)?;
     let token = granted(&response)?;
     ensure(token.content_type == ID_SIGNED_DATA, "token is not signed data")?;
     let signed = token.content.decode_as::<SignedData>()?;
     let (info, content) = content_of(&signed)?;
-    check_imprint(&info, digest)?;
+    check_imprint(&info, digest, hash)?;
 
     let signer = signer_of(&signed)?;
     let unit = unit_of(&signed, signer, anchor)?;
     check_signature(signer, &content, unit)?;
     anchor.check_unit(unit)?;
     let gen_time = info.gen_time.at();
-    ensure(valid_at(unit, gen_time) && valid_at(&anchor.0, gen_time), "certificate was not valid at that time")?;
+    ensure(valid_at(&anchor.certificate, gen_time), "certificate was not valid at that time")?;
+    ensure(may_stamp_at(unit, gen_time), "certificate was not valid at that time")?;
+    let accuracy = info.accuracy.map(|accuracy| {
+        let millis = accuracy.millis.and_then(|millis| u64::try_from(millis).ok()).unwrap_or(0);
+        accuracy.seconds.unwrap_or(0).saturating_mul(1_000).saturating_add(millis)
+    });
     Ok(TokenInfo {
         gen_time,
         serial: unsigned(info.serial_number.as_bytes()),
         policy: info.policy.to_string(),
         nonce: info.nonce.map(|nonce| unsigned(nonce.as_bytes())),
+        accuracy_ms: accuracy,
         unit: sha256(&unit.to_der()?),
+        unit_serial: unit.tbs_certificate.serial_number.as_bytes().to_vec(),
     })
 }
 
 /// The TSTInfo and the bytes that it was read from.
-fn content_of(signed: &SignedData) -> Result<(TstInfo, Vec<u8>), TsaError> {
+pub(super) fn content_of(signed: &SignedData) -> Result<(TstInfo, Vec<u8>), TsaError> {
     let content = &signed.encap_content_info;
     ensure(content.econtent_type == TST_INFO, "token is not about a time")?;
     let bytes = content.econtent.as_ref().ok_or(TsaError::Refused("token has no content"))?;
@@ -114,10 +155,11 @@ fn content_of(signed: &SignedData) -> Result<(TstInfo, Vec<u8>), TsaError> {
     Ok((TstInfo::from_der(&bytes)?, bytes))
 }
 
-fn check_imprint(info: &TstInfo, digest: &Sha256) -> Result<(), TsaError> {
-    ensure(is_sha256(&info.message_imprint.hash_algorithm), "token is not over SHA-256")?;
+pub(super) fn check_imprint(info: &TstInfo, digest: Digest, hash: &[u8]) -> Result<(), TsaError> {
+    let named = Digest::named(&info.message_imprint.hash_algorithm);
+    ensure(named == Some(digest), "token is over another digest")?;
     let imprint = info.message_imprint.hashed_message.as_bytes();
-    ensure(imprint.ct_eq(&digest.0).into(), "token is for other data")
+    ensure(imprint.ct_eq(hash).into(), "token is for other data")
 }
 
 /// The one signer. What RFC 3161 fixes or leaves out is checked too: nothing in a token may change unnoticed.
@@ -127,39 +169,49 @@ fn signer_of(signed: &SignedData) -> Result<&SignerInfo, TsaError> {
     };
     ensure(signed.version == CmsVersion::V3 && signer.version == CmsVersion::V1, "token has another CMS version")?;
     let digests = signed.digest_algorithms.as_slice();
-    ensure(digests.len() == 1 && digests.iter().all(is_sha256), "token names another digest")?;
+    ensure(digests == [signer.digest_alg.clone()], "token names another digest")?;
     ensure(signed.crls.is_none() && signer.unsigned_attrs.is_none(), "token holds unsigned additions")?;
     Ok(signer)
 }
 
 /// The certificate that the signer names. Beside it the token may hold the trusted CA's and no other.
-fn unit_of<'a>(signed: &'a SignedData, signer: &SignerInfo, anchor: &TrustAnchor) -> Result<&'a Certificate, TsaError> {
+fn unit_of<'a>(
+    signed: &'a SignedData,
+    signer: &SignerInfo,
+    anchor: &'a TrustAnchor,
+) -> Result<&'a Certificate, TsaError> {
     let SignerIdentifier::IssuerAndSerialNumber(id) = &signer.sid else {
         return Err(TsaError::Refused("signer is not named by issuer and serial"));
+    };
+    let named = |certificate: &Certificate| {
+        let body = &certificate.tbs_certificate;
+        body.issuer == id.issuer && body.serial_number == id.serial_number
     };
     let mut unit = None;
     for choice in signed.certificates.iter().flat_map(|set| set.0.iter()) {
         let CertificateChoices::Certificate(certificate) = choice else {
             return Err(TsaError::Refused("token holds something else than certificates"));
         };
-        let body = &certificate.tbs_certificate;
-        if body.issuer == id.issuer && body.serial_number == id.serial_number {
+        if named(certificate) {
             unit = Some(certificate);
         } else {
-            ensure(*certificate == anchor.0, "token holds a certificate of another CA")?;
+            ensure(*certificate == anchor.certificate, "token holds a certificate of another CA")?;
         }
     }
-    unit.ok_or(TsaError::Refused("token lacks its signer's certificate"))
+    let known = || anchor.units.iter().find(|unit| named(unit));
+    unit.or_else(known).ok_or(TsaError::Refused("token lacks its signer's certificate"))
 }
 
 fn check_signature(signer: &SignerInfo, content: &[u8], unit: &Certificate) -> Result<(), TsaError> {
-    ensure(is_sha256(&signer.digest_alg), "token is not signed over SHA-256")?;
+    let digest = Digest::named(&signer.digest_alg).ok_or(TsaError::Refused("token is signed over another digest"))?;
     let attributes = signer.signed_attrs.as_ref().ok_or(TsaError::Refused("token has no signed attributes"))?;
     ensure(single(attributes, ID_CONTENT_TYPE)?.decode_as::<ObjectIdentifier>()? == TST_INFO, "content type differs")?;
-    let digest = single(attributes, ID_MESSAGE_DIGEST)?.decode_as::<OctetString>()?;
-    ensure(digest.as_bytes().ct_eq(&sha256(content).0).into(), "content was changed")?;
+    let stated = single(attributes, ID_MESSAGE_DIGEST)?.decode_as::<OctetString>()?;
+    ensure(stated.as_bytes().ct_eq(&digest.of(content)).into(), "content was changed")?;
     check_signing_certificate(attributes, unit)?;
-    check_rsa(unit, &signer.signature_algorithm, &attributes.to_der()?, signer.signature.as_bytes())
+    let key = &unit.tbs_certificate.subject_public_key_info;
+    let (algorithm, signature) = (&signer.signature_algorithm, signer.signature.as_bytes());
+    verify_signature(key, algorithm, Some(digest), &attributes.to_der()?, signature)
 }
 
 /// Exactly one ESSCertIDv2, which is the unit's, and no ESSCertID.
@@ -170,28 +222,14 @@ fn check_signing_certificate(attributes: &SetOfVec<Attribute>, unit: &Certificat
     let [id] = ids.certs.as_slice() else {
         return Err(TsaError::Refused("token has not exactly one ESSCertIDv2"));
     };
-    ensure(id.hash_algorithm.as_ref().is_none_or(is_sha256), "ESSCertIDv2 is not over SHA-256")?;
-    let matches = id.cert_hash.as_bytes().ct_eq(&sha256(&unit.to_der()?).0);
+    let digest = id.hash_algorithm.as_ref().map_or(Some(Digest::Sha256), Digest::named);
+    let digest = digest.ok_or(TsaError::Refused("ESSCertIDv2 is over another digest"))?;
+    let matches = id.cert_hash.as_bytes().ct_eq(&digest.of(&unit.to_der()?));
     ensure(matches.into(), "ESSCertIDv2 is of another certificate")
 }
 
-fn check_rsa(
-    signer: &Certificate,
-    algorithm: &AlgorithmIdentifierOwned,
-    message: &[u8],
-    signature: &[u8],
-) -> Result<(), TsaError> {
-    let key = &signer.tbs_certificate.subject_public_key_info;
-    let named = [SHA_256_WITH_RSA_ENCRYPTION, RSA_ENCRYPTION].contains(&algorithm.oid);
-    let plain = algorithm.parameters.as_ref().is_some_and(Any::is_null);
-    ensure(named && plain && key.algorithm.oid == RSA_ENCRYPTION, "signature is not SHA-256 with RSA")?;
-    UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, key.subject_public_key.raw_bytes())
-        .verify(message, signature)
-        .map_err(|_| TsaError::Refused("signature does not verify"))
-}
-
 /// The one value of an attribute that stands there once.
-fn single(attributes: &SetOfVec<Attribute>, oid: ObjectIdentifier) -> Result<&Any, TsaError> {
+pub(super) fn single(attributes: &SetOfVec<Attribute>, oid: ObjectIdentifier) -> Result<&Any, TsaError> {
     let mut of_kind = attributes.iter().filter(|attribute| attribute.oid == oid);
     match (of_kind.next().map(|attribute| attribute.values.as_slice()), of_kind.next()) {
         (Some([value]), None) => Ok(value),
@@ -200,7 +238,9 @@ fn single(attributes: &SetOfVec<Attribute>, oid: ObjectIdentifier) -> Result<&An
 }
 
 /// The one extension of a kind, and whether it is critical.
-fn extension<'a, E: AssociatedOid + Decode<'a>>(certificate: &'a Certificate) -> Result<(bool, E), TsaError> {
+pub(super) fn extension<'a, E: AssociatedOid + Decode<'a>>(
+    certificate: &'a Certificate,
+) -> Result<(bool, E), TsaError> {
     let extensions = certificate.tbs_certificate.extensions.as_deref().unwrap_or_default();
     let mut of_kind = extensions.iter().filter(|extension| extension.extn_id == E::OID);
     match (of_kind.next(), of_kind.next()) {
@@ -209,15 +249,11 @@ fn extension<'a, E: AssociatedOid + Decode<'a>>(certificate: &'a Certificate) ->
     }
 }
 
-fn is_sha256(algorithm: &AlgorithmIdentifierOwned) -> bool {
-    algorithm.oid == ID_SHA_256 && algorithm.parameters.as_ref().is_none_or(Any::is_null)
-}
-
 /// The bytes of a positive INTEGER without the zero that keeps it positive.
-fn unsigned(bytes: &[u8]) -> Vec<u8> {
+pub(super) fn unsigned(bytes: &[u8]) -> Vec<u8> {
     bytes.strip_prefix(&[0]).filter(|rest| !rest.is_empty()).unwrap_or(bytes).to_vec()
 }
 
-fn ensure(holds: bool, rule: &'static str) -> Result<(), TsaError> {
+pub(super) fn ensure(holds: bool, rule: &'static str) -> Result<(), TsaError> {
     if holds { Ok(()) } else { Err(TsaError::Refused(rule)) }
 }

@@ -1,0 +1,209 @@
+//! The folder of an authority.
+//!
+//! ```text
+//! ca.pem ca.key        the CA; the key signs units and revocation lists, and is in memory only while it does
+//! ca.crl               its revocation list, DER
+//! tsa.pem tsa.key      unit 1
+//! units/<n>/tsa.pem tsa.key   unit n, from 2 on, made whole by a rename; the highest number is the active one
+//! starts/              see `floor`
+//! ```
+//! Keys are PKCS#8 in PEM with mode 0600. One unit is active at a time; when it is replaced its key is deleted and its
+//! certificate stays, because old tokens without certificates inside are verified with it.
+
+use super::TsaError;
+use super::certificates;
+use super::signing::SigningKey;
+use super::verify::TrustAnchor;
+use crate::file;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use x509_cert::Certificate;
+use zeroize::Zeroizing;
+
+pub(super) const CA_CERTIFICATE: &str = "ca.pem";
+pub(super) const CA_KEY: &str = "ca.key";
+pub(super) const CA_LIST: &str = "ca.crl";
+pub(super) const TSU_CERTIFICATE: &str = "tsa.pem";
+pub(super) const TSU_KEY: &str = "tsa.key";
+const UNITS: &str = "units";
+
+/// One unit's place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct UnitFolder {
+    pub(super) number: u32,
+    path: PathBuf,
+}
+
+impl UnitFolder {
+    pub(super) fn certificate(&self) -> Result<Certificate, TsaError> {
+        certificates::from_pem(&read_text(&self.path.join(TSU_CERTIFICATE))?)
+    }
+
+    pub(super) fn key(&self) -> Result<SigningKey, TsaError> {
+        read_key(&self.path.join(TSU_KEY))
+    }
+
+    /// Deletes the private key: a unit that is replaced stamps nothing any more.
+    pub(super) fn destroy_key(&self) -> Result<(), TsaError> {
+        let path = self.path.join(TSU_KEY);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(TsaError::Io { path, source: error }),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Every unit, the active one last.
+pub(super) fn units(folder: &Path) -> Result<Vec<UnitFolder>, TsaError> {
+    let mut found = vec![UnitFolder { number: 1, path: folder.to_owned() }];
+    let place = folder.join(UNITS);
+    match fs::read_dir(&place) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(source) => return Err(TsaError::Io { path: place, source }),
+        Ok(entries) => {
+            for entry in entries {
+                let path = entry.map_err(|source| TsaError::Io { path: place.clone(), source })?.path();
+                let number = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse().ok());
+                found.extend(number.map(|number| UnitFolder { number, path }));
+            }
+        }
+    }
+    found.sort_by_key(|unit| unit.number);
+    Ok(found)
+}
+
+/// The active unit.
+pub(super) fn active(folder: &Path) -> Result<UnitFolder, TsaError> {
+    units(folder)?.pop().ok_or(TsaError::Authority("there is no time-stamping unit"))
+}
+
+/// Writes the next unit, durable on return. When another process wrote one of that number meanwhile, that one stays.
+pub(super) fn add_unit(folder: &Path, number: u32, key: &SigningKey, unit: &Certificate) -> Result<(), TsaError> {
+    let place = folder.join(UNITS);
+    match fs::create_dir(&place) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            return Err(TsaError::Io { path: place, source: error });
+        }
+        _ => {}
+    }
+    let path = place.join(number.to_string());
+    let building = building_folder(&path)?;
+    write(&building.join(TSU_KEY), key.to_pem()?.as_bytes(), file::PRIVATE)?;
+    write(&building.join(TSU_CERTIFICATE), certificates::pem(unit)?.as_bytes(), file::PUBLIC)?;
+    match fs::rename(&building, &path) {
+        Err(error) if is_taken(&error) => {
+            fs::remove_dir_all(&building).map_err(|source| TsaError::Io { path: building.clone(), source })?;
+        }
+        Err(source) => return Err(TsaError::Io { path, source }),
+        Ok(()) => {}
+    }
+    file::sync_folder_of(&path)
+        .and_then(|()| file::sync_folder_of(&place))
+        .map_err(|source| TsaError::Io { path, source })
+}
+
+/// Writes a whole new authority by one rename: a crash leaves all of it or none.
+pub(super) fn create(
+    folder: &Path,
+    keys: [&SigningKey; 2],
+    certificates: [&Certificate; 2],
+    list: &[u8],
+) -> Result<(), TsaError> {
+    let building = building_folder(folder)?;
+    let [ca, tsu] = certificates;
+    write(&building.join(CA_KEY), keys[0].to_pem()?.as_bytes(), file::PRIVATE)?;
+    write(&building.join(TSU_KEY), keys[1].to_pem()?.as_bytes(), file::PRIVATE)?;
+    write(&building.join(CA_CERTIFICATE), certificates::pem(ca)?.as_bytes(), file::PUBLIC)?;
+    write(&building.join(TSU_CERTIFICATE), certificates::pem(tsu)?.as_bytes(), file::PUBLIC)?;
+    write(&building.join(CA_LIST), list, file::PUBLIC)?;
+    fs::rename(&building, folder).map_err(|source| match source {
+        source if is_taken(&source) => TsaError::Exists(folder.to_owned()),
+        source => TsaError::Io { path: folder.to_owned(), source },
+    })?;
+    file::sync_folder_of(folder).map_err(|source| TsaError::Io { path: folder.to_owned(), source })
+}
+
+fn is_taken(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists)
+}
+
+/// The CA's certificate as a trust anchor, and its text.
+pub(super) fn ca(folder: &Path) -> Result<(TrustAnchor, String), TsaError> {
+    let text = read_text(&folder.join(CA_CERTIFICATE))?;
+    Ok((TrustAnchor::from_pem(&text)?, text.to_string()))
+}
+
+/// The CA's key, checked against its certificate.
+pub(super) fn ca_key(folder: &Path, ca: &TrustAnchor) -> Result<SigningKey, TsaError> {
+    let key = read_key(&folder.join(CA_KEY))?;
+    if key.public()? != ca.certificate().tbs_certificate.subject_public_key_info {
+        return Err(TsaError::Authority("key and certificate of the authority do not belong together"));
+    }
+    Ok(key)
+}
+
+/// The revocation list, if there is one.
+pub(super) fn list(folder: &Path) -> Result<Option<Vec<u8>>, TsaError> {
+    let path = folder.join(CA_LIST);
+    match fs::read(&path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(TsaError::Io { path, source }),
+    }
+}
+
+/// Writes the revocation list over the one before.
+pub(super) fn keep_list(folder: &Path, list: &[u8]) -> Result<(), TsaError> {
+    let path = folder.join(CA_LIST);
+    file::replace(&path, list, file::PUBLIC).map_err(|source| TsaError::Io { path, source })
+}
+
+/// Refuses a folder that holds something.
+pub(super) fn check_vacant(folder: &Path) -> Result<(), TsaError> {
+    match fs::read_dir(folder).map(|mut entries| entries.next().is_some()) {
+        Ok(true) => Err(TsaError::Exists(folder.to_owned())),
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(TsaError::Io { path: folder.to_owned(), source })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Refuses a key that others may read.
+pub(super) fn check_private(folder: &Path) -> Result<(), TsaError> {
+    for path in [folder.join(CA_KEY), active(folder)?.path.join(TSU_KEY)] {
+        match fs::File::open(&path).and_then(|opened| file::open_mode(&opened)) {
+            Ok(None) => {}
+            Ok(Some(mode)) => return Err(TsaError::Permissions { path, mode }),
+            Err(source) => return Err(TsaError::Io { path, source }),
+        }
+    }
+    Ok(())
+}
+
+fn read_key(path: &Path) -> Result<SigningKey, TsaError> {
+    SigningKey::from_pem(&read_text(path)?)
+}
+
+fn read_text(path: &Path) -> Result<Zeroizing<String>, TsaError> {
+    fs::read_to_string(path).map(Zeroizing::new).map_err(|source| TsaError::Io { path: path.to_owned(), source })
+}
+
+/// A fresh folder beside `folder`, under a fixed name; what a crash left there was never read.
+fn building_folder(folder: &Path) -> Result<PathBuf, TsaError> {
+    let mut name = folder.file_name().ok_or(TsaError::Authority("folder has no name"))?.to_owned();
+    name.push(".new");
+    let building = folder.with_file_name(name);
+    let failed = |source| TsaError::Io { path: building.clone(), source };
+    match fs::remove_dir_all(&building) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => {}
+    }
+    fs::create_dir(&building).map_err(failed)?;
+    Ok(building)
+}
+
+fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), TsaError> {
+    file::create(path, bytes, mode).map_err(|source| TsaError::Io { path: path.to_owned(), source })
+}
