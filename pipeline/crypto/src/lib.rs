@@ -16,6 +16,7 @@ pub mod log;
 pub mod merkle;
 pub mod pseudonym;
 pub mod secret;
+pub mod signing;
 pub mod stream;
 pub mod tsa;
 
