@@ -7,12 +7,12 @@
 //! Memory: one piece of XML at a time, whatever the bag's size.
 //! Failure behaviour: a check never fails, it finds. Texts name rules, never entries.
 
-use crate::xml::read_bag;
+use crate::xml::{BagXml, Entry, XmlError, read_bag, read_bag_bytes};
 use schemas::{Millis, Sha256};
 use std::io::Read;
 use zegel_crypto::bag::{Header, leaf};
-use zegel_crypto::merkle::Tree;
-use zegel_crypto::tsa::{TokenInfo, TrustAnchor, verify};
+use zegel_crypto::merkle::{Tree, leaf_hash};
+use zegel_crypto::tsa::{TokenInfo, TrustAnchor, TsaError, verify};
 
 /// The evidence about one bag.
 pub struct Evidence<'a, R> {
@@ -91,6 +91,8 @@ pub struct Report {
     pub entries: u64,
     /// SHA-256 of the XML, when it could be read to its end.
     pub imprint: Option<Sha256>,
+    /// The header, when it can be read.
+    pub header: Option<Header>,
     /// The token, when it verifies.
     pub token: Option<TokenInfo>,
     /// For the check of the next bag, when header and token can be read.
@@ -103,38 +105,66 @@ pub fn check<R: Read>(
     anchor: &TrustAnchor,
     mut on_entry: impl FnMut(u64, &Sha256),
 ) -> Report {
-    let mut report = Report { findings: Vec::new(), entries: 0, imprint: None, token: None, link: None };
-    let mut body = Body { tree: Tree::new(), first: None, stray: false };
+    let mut body = Body::default();
     let read = read_bag(evidence.xml, |reference, hash| {
-        body.take(reference, hash);
-        if reference > 0 {
+        if body.take(reference, hash).is_some() {
             on_entry(reference, hash);
         }
     });
-    report.entries = body.tree.size();
-    let header = match Header::decode(evidence.header) {
-        Ok(header) => Some(header),
-        Err(error) => {
-            report.findings.push(Finding::Header(error.to_string()));
-            None
-        }
-    };
-    match read {
-        Ok(xml) => {
-            report.imprint = Some(xml.digest);
-            report.check_body(&body, xml.sequence, header.as_ref());
-            report.check_token(evidence.tsr, &xml.digest, anchor);
-        }
-        Err(error) => report.findings.push(Finding::Xml(error.to_string())),
-    }
-    if let Some(header) = header {
-        report.check_chain(&header, evidence.previous);
-        report.link = report.token.as_ref().map(|token| Link { header, gen_time: token.gen_time });
+    let token = |imprint: &Sha256| verify(evidence.tsr, imprint, anchor);
+    let mut report = Report::new(read, &body, evidence.header, token);
+    if let Some(header) = &report.header {
+        let found = chain(header, report.token.as_ref().map(|token| token.gen_time), evidence.previous);
+        report.findings.extend(found);
     }
     report
 }
 
+/// Checks one bag by itself: everything but its place in the chain, which [`chain`] checks. The whole XML lies in memory,
+/// so bags can be checked beside each other. `token` verifies the bag's token over a digest; `on_entry` sees every entry
+/// but entry 0, with its Merkle leaf's hash.
+pub fn check_alone(
+    xml: &[u8],
+    header: &[u8],
+    token: impl FnOnce(&Sha256) -> Result<TokenInfo, TsaError>,
+    mut on_entry: impl FnMut(&Entry, &Sha256),
+) -> Report {
+    let mut body = Body::default();
+    let read = read_bag_bytes(xml, |entry| {
+        if let Some(leaf) = body.take(entry.reference, &entry.hash) {
+            on_entry(entry, &leaf);
+        }
+    });
+    Report::new(read, &body, header, token)
+}
+
+/// Whether a bag continues the one before it, and whether its token (if it verifies) was made after both had ended.
+#[must_use]
+pub fn chain(header: &Header, gen_time: Option<Millis>, previous: Option<&Link>) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut require = |holds: bool, finding: Finding| {
+        if !holds {
+            findings.push(finding);
+        }
+    };
+    let mut earliest = header.end;
+    match previous {
+        None => require(header.sequence == 1 && header.previous.is_none(), Finding::Link),
+        Some(before) => {
+            let follows = before.header.sequence.checked_add(1) == Some(header.sequence)
+                && header.previous == Some(before.header.hash())
+                && header.hospital == before.header.hospital;
+            require(follows, Finding::Link);
+            require(header.start == before.header.end, Finding::Window);
+            earliest = earliest.max(before.gen_time);
+        }
+    }
+    require(gen_time.is_none_or(|at| at >= earliest), Finding::GenTime);
+    findings
+}
+
 /// The entries as they come.
+#[derive(Default)]
 struct Body {
     tree: Tree,
     first: Option<Sha256>,
@@ -142,55 +172,71 @@ struct Body {
 }
 
 impl Body {
-    fn take(&mut self, reference: u64, hash: &Sha256) {
+    /// Takes an entry; the hash of its Merkle leaf when it is not entry 0.
+    fn take(&mut self, reference: u64, hash: &Sha256) -> Option<Sha256> {
         match (reference, self.first) {
             (0, None) if self.tree.size() == 0 => self.first = Some(*hash),
             (0, _) | (_, None) => self.stray = true,
             _ => {}
         }
-        if reference > 0 {
-            self.tree.push(&leaf(reference, hash));
-        }
+        (reference > 0).then(|| {
+            let leaf = leaf_hash(&leaf(reference, hash));
+            self.tree.push_hash(leaf);
+            leaf
+        })
     }
 }
 
 impl Report {
-    fn require(&mut self, holds: bool, finding: Finding) {
-        if !holds {
-            self.findings.push(finding);
+    fn new(
+        read: Result<BagXml, XmlError>,
+        body: &Body,
+        header: &[u8],
+        token: impl FnOnce(&Sha256) -> Result<TokenInfo, TsaError>,
+    ) -> Report {
+        let mut report = Report {
+            findings: Vec::new(),
+            entries: body.tree.size(),
+            imprint: None,
+            header: None,
+            token: None,
+            link: None,
+        };
+        match Header::decode(header) {
+            Ok(header) => report.header = Some(header),
+            Err(error) => report.findings.push(Finding::Header(error.to_string())),
         }
-    }
-
-    fn check_body(&mut self, body: &Body, sequence: u64, header: Option<&Header>) {
-        self.require(body.first.is_some() && !body.stray, Finding::Entry0);
-        let Some(header) = header else { return };
-        self.require(body.first.is_none_or(|hash| hash == header.hash()), Finding::HeaderHash);
-        self.require(sequence == header.sequence, Finding::Sequence);
-        self.require(self.entries == header.count, Finding::Count);
-        self.require(body.tree.root() == header.root, Finding::Root);
-    }
-
-    fn check_token(&mut self, tsr: &[u8], imprint: &Sha256, anchor: &TrustAnchor) {
-        match verify(tsr, imprint, anchor) {
-            Ok(token) => self.token = Some(token),
-            Err(error) => self.findings.push(Finding::Token(error.to_string())),
-        }
-    }
-
-    fn check_chain(&mut self, header: &Header, previous: Option<&Link>) {
-        let mut earliest = header.end;
-        match previous {
-            None => self.require(header.sequence == 1 && header.previous.is_none(), Finding::Link),
-            Some(before) => {
-                let follows = before.header.sequence.checked_add(1) == Some(header.sequence)
-                    && header.previous == Some(before.header.hash())
-                    && header.hospital == before.header.hospital;
-                self.require(follows, Finding::Link);
-                self.require(header.start == before.header.end, Finding::Window);
-                earliest = earliest.max(before.gen_time);
+        match read {
+            Ok(xml) => {
+                report.imprint = Some(xml.digest);
+                report.check_body(body, xml.sequence);
+                match token(&xml.digest) {
+                    Ok(token) => report.token = Some(token),
+                    Err(error) => report.findings.push(Finding::Token(error.to_string())),
+                }
             }
+            Err(error) => report.findings.push(Finding::Xml(error.to_string())),
         }
-        let in_time = self.token.as_ref().is_none_or(|token| token.gen_time >= earliest);
-        self.require(in_time, Finding::GenTime);
+        if let (Some(header), Some(token)) = (&report.header, &report.token) {
+            report.link = Some(Link { header: header.clone(), gen_time: token.gen_time });
+        }
+        report
+    }
+
+    fn check_body(&mut self, body: &Body, sequence: u64) {
+        let mut found = Vec::new();
+        let mut require = |holds: bool, finding: Finding| {
+            if !holds {
+                found.push(finding);
+            }
+        };
+        require(body.first.is_some() && !body.stray, Finding::Entry0);
+        if let Some(header) = &self.header {
+            require(body.first.is_none_or(|hash| hash == header.hash()), Finding::HeaderHash);
+            require(sequence == header.sequence, Finding::Sequence);
+            require(self.entries == header.count, Finding::Count);
+            require(body.tree.root() == header.root, Finding::Root);
+        }
+        self.findings.extend(found);
     }
 }

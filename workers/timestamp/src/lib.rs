@@ -11,6 +11,7 @@
 
 pub mod aggregator;
 pub mod audit;
+pub mod consult;
 pub mod queries;
 pub mod rows;
 pub mod schedule;

@@ -13,6 +13,10 @@
 //! document type, an entity, a comment or a processing instruction is refused.
 //! Failure behaviour: [`XmlError`] names the rule, never a value.
 
+mod canonical;
+
+pub use canonical::{Entry, read_bag_bytes, read_entries};
+
 use base64::{Engine, engine::general_purpose::STANDARD};
 use quick_xml::NsReader;
 use quick_xml::events::{BytesStart, Event};
