@@ -345,7 +345,7 @@ mod tests {
         {
             assert!(text.parse::<Note>().is_err(), "{text:?}");
         }
-        let many = format!("t\n\n{}", NOTE.lines().last().unwrap().to_owned().repeat(1) + "\n");
+        let many = format!("t\n\n{}\n", NOTE.lines().last().unwrap());
         assert!(many.parse::<Note>().is_ok());
         assert!(format!("t\n\n{}", format!("{}\n", NOTE.lines().last().unwrap()).repeat(65)).parse::<Note>().is_err());
         for key in ["", "a+b", "a+00000000+AekyeRrm56hApGFkyQR4ZCbV54Id2LKaANYcrnKv3U2k", "a+530d903a+AQ=="] {
