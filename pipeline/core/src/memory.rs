@@ -325,6 +325,9 @@ impl Store for Memory {
         let mut state = self.open()?;
         let row = state.owned(slot, epoch)?;
         state.slots.insert(slot, SlotRow { owner: None, clean, ..row });
+        if clean {
+            state.attempts.remove(&(slot, 0));
+        }
         Ok(())
     }
 

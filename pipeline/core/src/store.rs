@@ -106,7 +106,8 @@ pub struct ParkedJob {
     pub spec: Sealed,
     /// What came of it, sealed; none while it has not ended.
     pub result: Option<Sealed>,
-    /// How often it was started; raised and committed before each start.
+    /// How often it was started as a suspect, after an unclean end of its owner; raised and committed before each such
+    /// start, and 0 again when one has ended.
     pub starts: u32,
 }
 
@@ -309,7 +310,9 @@ pub trait Store: Send + Sync + 'static {
     /// Applies a step. See the module's contract.
     async fn commit(&self, step: Step) -> Result<(), StoreError>;
 
-    /// Records durably that an attempt at this suspect message begins, and returns how many began, this one included.
+    /// Records durably that an attempt at this suspect message begins, and returns how many began, this one included. Forgotten
+    /// when the position passes the message, or when it leaves the parking place. No message has the number 0: it counts
+    /// owners in a row that ended uncleanly, and is forgotten with a clean release.
     async fn begin_attempt(&self, slot: Slot, epoch: u64, number: u64) -> Result<u32, StoreError>;
 
     /// Answers several reads from one consistent state, in order.

@@ -51,6 +51,9 @@ impl Transaction<'_> {
             }
             Request::Release { slot, epoch, clean } => {
                 let row = self.cache.owned(*slot, *epoch)?;
+                if *clean {
+                    self.forget_attempts(*slot, 0, 0)?;
+                }
                 self.put(*slot, SlotRow { owner: None, clean: *clean, ..row })
             }
             Request::BeginAttempt { slot, epoch, number } => self.begin_attempt(*slot, *epoch, *number),

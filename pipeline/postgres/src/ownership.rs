@@ -53,7 +53,10 @@ pub(crate) async fn renew(session: Arc<Session>, slot: Slot, epoch: u64, until: 
 
 /// See [`zegel_core::Store::release`].
 pub(crate) async fn release(session: Arc<Session>, slot: Slot, epoch: u64, clean: bool) -> Result<()> {
-    const SQL: &str = "UPDATE slots SET owner = NULL, clean = $3 WHERE slot = $1 AND owner IS NOT NULL AND epoch = $2";
+    const SQL: &str = "WITH released AS (
+            UPDATE slots SET owner = NULL, clean = $3 WHERE slot = $1 AND owner IS NOT NULL AND epoch = $2 RETURNING slot),
+          forgotten AS (DELETE FROM attempts USING released WHERE attempts.slot = released.slot AND number = 0 AND $3)
+        SELECT slot FROM released";
     as_owner(&session, SQL, slot, &[&slot_code(slot), &epoch.cast_signed(), &clean]).await
 }
 

@@ -325,7 +325,7 @@ impl Engine {
         let parked_job = job.as_ref().map(|spec| ParkedJob {
             spec: self.keys.seal(&job_context(self.slot.group, key, id), spec),
             result: None,
-            starts: 1,
+            starts: 0,
         });
         work.plan.parked.push(ParkedHead { number, key, due, bytes: body.len(), job_pending: job.is_some() });
         work.plan.step.parked.push(Parked { number, key, id, body, due, attempt, job: parked_job });

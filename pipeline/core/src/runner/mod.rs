@@ -108,8 +108,8 @@ pub struct Runner {
 
 /// What the slots of one process share.
 pub(crate) struct Shared {
-    /// Held while a suspect message is being tried: one at a time in the process, so its neighbours are not blamed.
-    pub suspects: Mutex<()>,
+    /// Held while a suspect message or job is being tried: one at a time in the process, so its neighbours are not blamed.
+    pub suspects: Arc<Mutex<()>>,
     /// One permit a running job.
     pub jobs: Arc<Semaphore>,
     /// One breaker per downstream.
@@ -123,7 +123,7 @@ impl Runner {
     #[must_use]
     pub fn new(ports: Ports, config: RunnerConfig) -> Runner {
         let shared = Arc::new(Shared {
-            suspects: Mutex::new(()),
+            suspects: Arc::default(),
             jobs: Arc::new(Semaphore::new(config.jobs.max(1))),
             breakers: Breakers::default(),
             division: Arc::new(Division::new(config.owner, config.shared, config.lease_ms)),

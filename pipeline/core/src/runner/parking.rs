@@ -49,6 +49,11 @@ impl Parking {
         self.by_key.contains_key(&key)
     }
 
+    /// Whether this message is the first of its key.
+    pub fn is_first(&self, number: u64, key: Key) -> bool {
+        self.by_key.get(&key).and_then(|queue| queue.keys().next()) == Some(&number)
+    }
+
     /// Messages that may be tried now, at most `limit`, each key's in order: the first of a key when it is due, and those
     /// behind it, which may follow in the same batch.
     pub fn ready(&self, now: Millis, limit: usize) -> Vec<ParkedHead> {

@@ -1,17 +1,18 @@
 //! The life of one slot in one process: claim, take, decide, commit, settle, release; and again after any loss.
 
+mod suspects;
+
 use super::engine::{Engine, Item, Plan};
-use super::jobs::{self, Ended};
+use super::jobs::{self, Ended, Job};
 use super::parking::Parking;
 use super::turn::{After, Loss, compute, new_item, observe, parked_item, split};
 use super::{Ports, RunnerConfig, Shared};
 use crate::broker::{Batch, BrokerError, Delivery, Settlement, Subscription};
 use crate::keys::KeysError;
 use crate::replies;
-use crate::sealing::job_context;
 use crate::slot::Slot;
 use crate::store::{Claim, Parked, ParkedHead, Step, StoreError};
-use crate::worker::{JobError, Worker};
+use crate::worker::Worker;
 use schemas::{Key, Millis};
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -52,7 +53,10 @@ struct Owned {
     jobs: HashSet<u64>,
     next_timer: Option<Millis>,
     renew_at: Millis,
+    /// What may have killed the previous owner, where it ended without settling what it was at: the first batch, and what
+    /// was parked and due.
     suspect: bool,
+    suspect_parked: bool,
     ended_tx: mpsc::Sender<Ended>,
     ended_rx: mpsc::Receiver<Ended>,
 }
@@ -140,6 +144,7 @@ impl SlotLoop {
             next_timer: Some(Millis(0)), // unknown: looked up at the first turn
             renew_at: self.ports.clock.now().plus(self.config.lease_ms / 3),
             suspect: !claim.clean,
+            suspect_parked: !claim.clean,
             ended_tx,
             ended_rx,
         };
@@ -155,11 +160,14 @@ impl SlotLoop {
             let heads = self.ports.store.parked_heads(self.slot, after, HEADS_PAGE).await?;
             let Some(last) = heads.last() else { break };
             after = last.number;
-            pending.extend(heads.iter().filter(|head| head.job_pending && !owned.jobs.contains(&head.number)).copied());
+            // Those that ran when the last owner ended; one that waits for its next try is started when it is due.
+            let ran = |head: &&ParkedHead| head.job_pending && head.due == Millis::NEVER;
+            pending.extend(heads.iter().filter(ran).filter(|head| !owned.jobs.contains(&head.number)).copied());
             heads.into_iter().for_each(|head| owned.parking.insert(head));
         }
         for head in pending {
-            self.restart_job(owned, head.number).await?;
+            let suspect = owned.suspect_parked;
+            self.restart_job(owned, head.number, suspect).await?;
         }
         Ok(())
     }
@@ -215,7 +223,9 @@ impl SlotLoop {
             self.fire_timers(owned, now).await?;
         }
         let ready = owned.parking.ready(now, self.config.batch.messages);
-        if !ready.is_empty() {
+        if ready.is_empty() {
+            owned.suspect_parked = false;
+        } else {
             self.try_parked(owned, ready).await?;
         }
         let gauge = self.ports.metrics.parked.with_label_values(&[self.stage(), &self.slot.partition.to_string()]);
@@ -240,7 +250,7 @@ impl SlotLoop {
     async fn try_parked(&self, owned: &mut Owned, ready: Vec<ParkedHead>) -> Result<(), Loss> {
         let (waiting, runnable): (Vec<_>, Vec<_>) = ready.into_iter().partition(|head| head.job_pending);
         for head in waiting {
-            self.restart_job(owned, head.number).await?;
+            self.restart_job(owned, head.number, false).await?;
         }
         let numbers: Vec<u64> = runnable.iter().map(|head| head.number).collect();
         let parked = self.ports.store.parked(self.slot, numbers).await?;
@@ -249,11 +259,16 @@ impl SlotLoop {
             owned.parking.remove(gone.number, gone.key); // an operator resolved it
         }
         let items: Vec<Item> = parked.into_iter().map(|parked| parked_item(parked, None)).collect();
-        if items.is_empty() { Ok(()) } else { self.process(owned, items, None).await }
+        match items.is_empty() {
+            true => Ok(()),
+            false if owned.suspect_parked => self.process_singly(owned, items).await,
+            false => self.process(owned, items, None).await,
+        }
     }
 
     async fn job_ended(&self, owned: &mut Owned, ended: Ended) -> Result<(), Loss> {
         owned.jobs.remove(&ended.number);
+        let _until_committed = ended.alone;
         let now = self.ports.clock.now();
         if let Some(downstream) = self.worker.downstream() {
             let failed = matches!(&ended.result, Err(error) if error.retryable);
@@ -278,34 +293,14 @@ impl SlotLoop {
             if let Some(wait) = wait.or(channel.retry_ms.last().filter(|_| channel.endless)) {
                 tracing::warn!(slot = %self.slot, code = %error.code, attempt = parked.attempt, "job failed, will be started again");
                 parked.attempt += 1;
+                // It ended, so it is not what ends processes.
+                if let Some(job) = parked.job.as_mut() {
+                    job.starts = 0;
+                }
                 return self.park_again(owned, parked, now.plus(*wait)).await;
             }
         }
         self.process(owned, vec![parked_item(parked, Some(ended.result))], None).await
-    }
-
-    /// Starts the job of a parked message again, after recording the start; one that crashed too often is given up, and
-    /// one whose downstream's breaker is open waits.
-    async fn restart_job(&self, owned: &mut Owned, number: u64) -> Result<(), Loss> {
-        let Some(mut parked) = self.ports.store.parked(self.slot, vec![number]).await?.pop() else {
-            return Ok(());
-        };
-        let now = self.ports.clock.now();
-        let Some(job) = parked.job.as_mut() else { return Ok(()) };
-        if let Some(until) = self.worker.downstream().and_then(|d| self.shared.breakers.open_until(d, now)) {
-            return self.park_again(owned, parked, until).await;
-        }
-        let crashed = job.starts.saturating_sub(parked.attempt);
-        if crashed > self.config.crash_attempts {
-            let poison = JobError { code: "ZGL-POISON".to_owned(), retryable: false };
-            return self.process(owned, vec![parked_item(parked, Some(Err(poison)))], None).await;
-        }
-        job.starts += 1;
-        let spec = self.ports.keys.open(&job_context(self.slot.group, parked.key, parked.id), &job.spec)?;
-        let key = parked.key;
-        self.park_again(owned, parked, Millis::NEVER).await?;
-        self.start_job(owned, (number, key, spec));
-        Ok(())
     }
 
     async fn park_again(&self, owned: &mut Owned, mut parked: Parked, due: Millis) -> Result<(), Loss> {
@@ -324,9 +319,10 @@ impl SlotLoop {
         Ok(())
     }
 
-    fn start_job(&self, owned: &mut Owned, job: (u64, Key, Vec<u8>)) {
-        owned.jobs.insert(job.0);
+    fn start_job(&self, owned: &mut Owned, (number, key, spec): (u64, Key, Vec<u8>), suspect: Option<Step>) {
+        owned.jobs.insert(number);
         let (worker, ports, shared) = (self.worker.clone(), self.ports.clone(), self.shared.clone());
+        let job = Job { number, key, spec, suspect };
         jobs::start(worker, ports, shared, self.stop.clone(), job, owned.ended_tx.clone());
     }
 
@@ -347,30 +343,10 @@ impl SlotLoop {
             return settle(owned, batch.settlement).await; // only duplicates, or a gap
         }
         if std::mem::take(&mut owned.suspect) && self.is_suspect(owned.engine.epoch).await? {
-            return self.take_singly(owned, items, batch.settlement).await;
+            self.process_singly(owned, items).await?;
+            return settle(owned, batch.settlement).await;
         }
         self.process(owned, items, Some(batch.settlement)).await
-    }
-
-    /// After an unclean stop: whether the batch at this position was tried before without getting through. Tries of whole
-    /// batches are counted under the number 0, which no message has, so that no message is blamed for them; they are
-    /// forgotten, like all attempts, when the position moves.
-    async fn is_suspect(&self, epoch: u64) -> Result<bool, Loss> {
-        Ok(self.ports.store.begin_attempt(self.slot, epoch, 0).await? > 1)
-    }
-
-    /// One message at a time in the whole process, each attempt recorded before it begins.
-    async fn take_singly(&self, owned: &mut Owned, items: Vec<Item>, settlement: Settlement) -> Result<(), Loss> {
-        tracing::warn!(slot = %self.slot, messages = items.len(), "after an unclean stop, messages are tried singly");
-        for mut item in items {
-            let _alone = self.shared.suspects.lock().await;
-            let attempts = self.ports.store.begin_attempt(self.slot, owned.engine.epoch, item.number).await?;
-            if attempts > self.config.crash_attempts {
-                item.condemned = Some("ZGL-POISON");
-            }
-            self.process(owned, vec![item], None).await?;
-        }
-        settle(owned, settlement).await
     }
 
     /// Decides and commits one batch.
@@ -444,7 +420,7 @@ impl SlotLoop {
             self.ports.replies.answer(id, reply);
         }
         for job in after.jobs {
-            self.start_job(owned, job);
+            self.start_job(owned, job, None);
         }
         observe(&self.ports.metrics, self.stage(), after.tally, count, took);
         tracing::debug!(slot = %self.slot, messages = count, at = now.0, "step committed");

@@ -6,6 +6,7 @@ use schemas::{Envelope, MessageId, Millis, Payload};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 use topology::Channel;
 use zegel_core::slot::spaces::TEST;
 use zegel_core::worker::{JobError, JobIo, Produced, SetTimer};
@@ -33,8 +34,14 @@ pub enum Act {
     Job(u32),
     /// Append and send on to the other channel, so many times more.
     Hop(u32),
-    /// End the process, unless it appended before.
+    /// End the process.
     Die,
+    /// Fail one attempt (retryable), then end the process.
+    DieLater,
+    /// Do a job that takes a while, then append.
+    SlowJob,
+    /// Do a job that ends the process.
+    DieInJob,
 }
 
 /// A message of the suite.
@@ -48,6 +55,18 @@ pub struct Probe {
 
 impl Payload for Probe {
     const TYPE: &'static str = "be.zegel.test.probe.v1";
+}
+
+const DIE: &[u8] = b"die";
+const SLOW: &[u8] = b"slow";
+
+/// What a job is told: how often to fail, or what else.
+fn spec(act: &Act) -> Vec<u8> {
+    match act {
+        Act::Job(times) => times.to_string().into_bytes(),
+        Act::DieInJob => DIE.to_vec(),
+        _ => SLOW.to_vec(),
+    }
 }
 
 /// The scripted worker: appends numbers to a list per key, with everything that may happen on the way.
@@ -115,17 +134,24 @@ impl Worker for Scripted {
                 Ok(Decision::Done(Effects { timers, ..Effects::default() }))
             }
             Act::Cancel => Ok(Decision::Done(Effects { cancelled: vec!["test"], ..Effects::default() })),
-            Act::Job(times) => match &message.job {
-                None => Ok(Decision::Job { spec: times.to_string().into_bytes() }),
+            Act::Job(_) | Act::SlowJob | Act::DieInJob => match &message.job {
+                None => Ok(Decision::Job { spec: spec(&probe.act) }),
                 Some(Ok(_)) => append(),
                 Some(Err(error)) => Err(Failure::permanent(&error.code).into()),
             },
             Act::Hop(left) => self.hop(message, &probe, left, view, context.now).map(Decision::Done),
-            Act::Die => std::process::abort(),
+            Act::DieLater if message.attempt == 0 => Err(Failure::transient("ZGL-TEST").into()),
+            Act::Die | Act::DieLater => std::process::abort(),
         }
     }
 
+    #[allow(clippy::disallowed_methods)] // a job has a thread of its own
     fn run_job(&self, spec: &[u8], _io: &dyn JobIo) -> Result<Vec<u8>, JobError> {
+        match spec {
+            DIE => std::process::abort(),
+            SLOW => std::thread::sleep(Duration::from_millis(20)),
+            _ => {}
+        }
         let times: u64 = std::str::from_utf8(spec).ok().and_then(|text| text.parse().ok()).unwrap_or(0);
         if self.jobs_failed.fetch_add(1, Ordering::SeqCst) < times {
             return Err(JobError { code: "ZGL-TEST".to_owned(), retryable: true });

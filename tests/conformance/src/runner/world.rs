@@ -80,9 +80,9 @@ impl World {
             metrics: self.metrics.clone(),
         };
         // Kills are what these scenarios are made of: only the one about poison may take them for one.
-        let crash_attempts = if owner == POISON_OWNER { 2 } else { u32::MAX };
-        let config =
-            RunnerConfig { owner: OwnerId([owner; 16]), tick_ms: 10, crash_attempts, ..RunnerConfig::default() };
+        let config = RunnerConfig { owner: OwnerId([owner; 16]), tick_ms: 10, ..RunnerConfig::default() };
+        let crash_attempts = if owner == POISON_OWNER { config.crash_attempts } else { u32::MAX };
+        let config = RunnerConfig { crash_attempts, ..config };
         Runner::new(ports, config)
     }
 

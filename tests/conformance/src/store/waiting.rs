@@ -183,7 +183,9 @@ pub async fn an_attempt_is_counted_across_restarts_until_the_message_is_done<F: 
     let epoch = claim(&backend, own, owner(1)).await.epoch;
     let store = &backend.store;
     assert_eq!(ok(store.begin_attempt(own, epoch, 8).await), 1, "attempts of one message count for another");
+    assert_eq!(ok(store.begin_attempt(own, epoch, 0).await), 1, "attempts at one message count for the slot");
     commit(store, Step { position: Some(7), ..Step::empty(own, epoch) }).await;
+    assert_eq!(ok(store.begin_attempt(own, epoch, 0).await), 2, "a slot's unclean ends are forgotten too early");
     assert_eq!(ok(store.begin_attempt(own, epoch, 7).await), 1, "an applied message still counts attempts");
     assert_eq!(ok(store.begin_attempt(own, epoch, 8).await), 2, "attempts were forgotten with another message's");
     commit(store, Step { position: Some(9), ..Step::empty(own, epoch) }).await;
@@ -194,6 +196,11 @@ pub async fn an_attempt_is_counted_across_restarts_until_the_message_is_done<F: 
     );
     commit(store, Step { unparked: vec![7], ..Step::empty(own, epoch) }).await;
     assert_eq!(ok(store.begin_attempt(own, epoch, 7).await), 1, "a message that left the parking place counts on");
+    ok(store.release(own, epoch, true).await);
+    let epoch = claim(&backend, own, owner(1)).await.epoch;
+    let store = &backend.store;
+    assert_eq!(ok(store.begin_attempt(own, epoch, 0).await), 1, "a clean end does not end the count of unclean ones");
+    assert_eq!(ok(store.begin_attempt(own, epoch, 7).await), 2, "a clean end forgets attempts at a message");
 }
 
 /// One line per slot, with its own numbers.
