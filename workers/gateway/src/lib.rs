@@ -29,8 +29,10 @@ mod routes;
 mod server;
 mod submission;
 mod timestamp;
+mod token_file;
 
-pub use auth::{FileTokens, Grant, Tokens, TokensError};
+pub use auth::{Grant, Tokens, TokensError};
 pub use platform::{GatewayConfig, Platform};
 pub use routes::router;
 pub use server::serve;
+pub use token_file::FileTokens;
