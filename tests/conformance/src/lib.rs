@@ -10,5 +10,6 @@ pub mod outbox;
 pub mod proxy;
 pub mod relays;
 pub mod runner;
+pub mod service;
 pub mod store;
 pub mod transport;

@@ -5,7 +5,6 @@
 
 pub mod history;
 pub mod server;
-pub mod servers;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};

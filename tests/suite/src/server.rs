@@ -82,9 +82,8 @@ impl Server {
     }
 
     /// Ends the process at once, as a power cut would for it.
-    pub fn kill(mut self) {
-        let _gone = self.child.kill();
-        let _status = self.child.wait();
+    pub fn kill(self) {
+        drop(self);
     }
 
     /// Asks the process to drain, and gives its exit code.
@@ -99,7 +98,6 @@ impl Server {
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        let _gone = self.child.kill();
         None
     }
 
@@ -134,6 +132,14 @@ impl Server {
         let answer = self.operator().post("/v1/boxes", &body)?;
         let token = answer["token"].as_str().ok_or_else(|| format!("no token in {answer}"))?;
         Ok(Client::new(&self.address, token))
+    }
+}
+
+/// A test that fails leaves no process behind.
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _gone = self.child.kill();
+        let _status = self.child.wait();
     }
 }
 

@@ -72,7 +72,7 @@ async fn a_silent_network_and_half_open_connections_are_noticed() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_node_loses_nothing_that_was_confirmed() {
-    let Some(node) = tokio::task::spawn_blocking(|| Node::start(Vec::new())).await.unwrap() else { return };
+    let Some(node) = tokio::task::spawn_blocking(|| Node::start(&[])).await.unwrap() else { return };
     let node = std::sync::Arc::new(node);
     let place = Place::at(node.url()).await;
     let (sending, reading) = (place.connect().await, place.connect().await);
@@ -99,7 +99,7 @@ fn edge(sequence: u64) -> Parcel {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_memory_alarm_holds_edges_back_and_loses_nothing() {
-    let Some(node) = tokio::task::spawn_blocking(|| Node::start(Vec::new())).await.unwrap() else { return };
+    let Some(node) = tokio::task::spawn_blocking(|| Node::start(&[])).await.unwrap() else { return };
     let mut place = Place::at(node.url()).await;
     place.options.send_within = Duration::from_secs(3);
     let amqp = place.connect().await;
@@ -136,14 +136,14 @@ async fn a_memory_alarm_holds_edges_back_and_loses_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_that_loses_a_node_loses_nothing_and_goes_on_within_ten_seconds() {
     let started = tokio::task::spawn_blocking(|| {
-        let first = Node::start(vec![("ZEGEL_AMQP_COOKIE", "ZEGELTESTCOOKIE".into())])?;
+        let first = Node::start(&[("ZEGEL_AMQP_COOKIE", "ZEGELTESTCOOKIE".into())])?;
         let settings = vec![
             ("ZEGEL_AMQP_COOKIE", "ZEGELTESTCOOKIE".to_owned()),
             ("ZEGEL_AMQP_EPMD", first.epmd()),
             ("ZEGEL_AMQP_PEER", first.name()),
         ];
-        let second = Node::start(settings.clone())?;
-        Some([first, second, Node::start(settings)?])
+        let second = Node::start(&settings)?;
+        Some([first, second, Node::start(&settings)?])
     });
     let Some(nodes) = started.await.unwrap() else { return };
     let nodes = std::sync::Arc::new(nodes);

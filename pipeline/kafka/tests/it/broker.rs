@@ -1,110 +1,46 @@
-//! Real brokers for tests, through `deploy/dev/services`: one that all tests share, and ones that a test may kill.
-//!
-//! `KAFKA_URL` names the shared one. When it is not set, one is started and ends with this process. Where none can be started
-//! a test says SKIPPED and passes, except with `ZEGEL_ORACLES=1`, where it fails.
+//! Kafka brokers for tests: the one that all share, and ones that a test may kill; names of a test's own on them.
 
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
 use schemas::{Key, MessageId};
-use std::io::{BufRead as _, BufReader};
-use std::net::TcpStream;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
-use tempfile::TempDir;
+use zegel_conformance::service::{Services, shared_url};
 use zegel_core::Sealed;
 use zegel_core::transport::{Mark, Parcel};
 use zegel_kafka::{Kafka, Options};
 
-fn services() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../deploy/dev/services")
-}
+const NAMES: &[&str] = &["kafka"];
 
 /// A broker of one test's own.
-pub(crate) struct Broker {
-    folder: TempDir,
-    url: String,
-    /// Waits for its input to end, which it does when this process ends in whatever way, and takes the broker down.
-    keeper: Mutex<Child>,
-}
+pub(crate) struct Broker(Services);
 
 impl Broker {
     /// Starts one; none where that is not possible and not required.
     pub(crate) fn start() -> Option<Broker> {
-        let folder = tempfile::tempdir().unwrap();
-        // The broker's own user has to reach its folder.
-        let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        std::fs::set_permissions(folder.path(), open).unwrap();
-        let script = r#""$0" up kafka && exec >/dev/null && cat >/dev/null; "$0" down kafka"#;
-        let mut keeper = Command::new("bash")
-            .args(["-c", script])
-            .arg(services())
-            .env("ZEGEL_SERVICES_DIR", folder.path().join("services"))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(keeper.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        match line.trim().strip_prefix("KAFKA_URL=") {
-            Some(url) => Some(Broker { url: url.to_owned(), keeper: Mutex::new(keeper), folder }),
-            None => {
-                let required = std::env::var("ZEGEL_ORACLES").is_ok_and(|value| value == "1");
-                assert!(!required, "no Kafka broker can be started here");
-                println!("SKIPPED: no Kafka broker can be started here");
-                None
-            }
-        }
+        Services::start(NAMES).map(Broker)
     }
 
     pub(crate) fn url(&self) -> &str {
-        &self.url
+        self.0.url("KAFKA_URL")
     }
 
     /// `kill -9`.
     pub(crate) fn kill(&self) {
-        let pid = std::fs::read_to_string(self.folder.path().join("services/kafka/pid")).unwrap();
-        let pid = pid.trim();
-        assert!(Command::new("kill").args(["-KILL", pid]).status().unwrap().success(), "the broker was not there");
-        // Its sockets close when the last of its threads has ended.
-        while TcpStream::connect(self.url.strip_prefix("kafka://").unwrap()).is_ok() {
-            std::thread::yield_now();
-        }
+        self.0.kill("kafka");
     }
 
     /// Starts it again with its data and on its port, and returns when it answers.
     pub(crate) fn restart(&self) {
-        let done = Command::new(services())
-            .args(["up", "kafka"])
-            .env("ZEGEL_SERVICES_DIR", self.folder.path().join("services"))
-            .stdout(Stdio::null())
-            .status();
-        assert!(done.unwrap().success(), "the broker does not start again");
-    }
-}
-
-impl Drop for Broker {
-    fn drop(&mut self) {
-        let mut keeper = self.keeper.lock().unwrap_or_else(PoisonError::into_inner);
-        drop(keeper.stdin.take());
-        let _ended = keeper.wait();
+        self.0.restart();
     }
 }
 
 /// The broker that tests share; none where there is none and none is required.
 pub(crate) fn shared() -> Option<&'static str> {
-    static URL: OnceLock<Option<String>> = OnceLock::new();
-    URL.get_or_init(|| {
-        if let Ok(url) = std::env::var("KAFKA_URL") {
-            return Some(url);
-        }
-        // Never dropped: its keeper sees this process end.
-        Broker::start().map(|broker| Box::leak(Box::new(broker)).url().to_owned())
-    })
-    .as_deref()
+    shared_url("KAFKA_URL", NAMES)
 }
 
 /// A prefix of names that nobody else has. Its topics go with it: a broker with thousands of partitions is slow.

@@ -152,7 +152,7 @@ fn refusals(fixture: &Fixture, secrets: &[&str]) -> Vec<String> {
 #[test]
 fn a_store_that_is_away_is_unavailable_and_serves_again_when_it_is_back() {
     let Some(server) = Server::start() else { return };
-    let fixture = fixture(&server.variables);
+    let fixture = fixture(server.variables());
     let (small, large) = (fixture.put(b"content"), fixture.put(&pattern(LARGE)));
     let mut reader = fixture.objects.open(&large).unwrap();
     server.kill();
@@ -172,7 +172,7 @@ fn a_store_that_is_away_is_unavailable_and_serves_again_when_it_is_back() {
 #[test]
 fn a_server_killed_in_mid_upload_has_nothing_under_an_address() {
     let Some(server) = Server::start() else { return };
-    let fixture = fixture(&server.variables);
+    let fixture = fixture(server.variables());
     let mut sink = fixture.objects.create().unwrap();
     let plain = pattern(LARGE);
     for _ in 0..16 {

@@ -66,7 +66,7 @@ async fn many_that_open_a_new_schema_at_once_make_it_once() {
     }
     let rows = place.client().await.query("SELECT version FROM format", &[]).await.unwrap();
     let versions: Vec<i32> = rows.iter().map(|row| row.get(0)).collect();
-    assert_eq!(versions, [1], "migrations ran more than once");
+    assert_eq!(versions, [1, 2], "migrations ran more than once");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -88,7 +88,7 @@ async fn a_newer_schema_and_other_partitions_are_refused_and_left_alone() {
     admin.execute("UPDATE channels SET partitions = 8 WHERE channel = $1", &[&single]).await.unwrap();
     admin.batch_execute("INSERT INTO format(version) VALUES (99)").await.unwrap();
     let outcome = Postgres::open(&place.url, place.options()).await.err();
-    assert!(matches!(outcome, Some(OpenError::Version { found: 99, known: 1 })), "{outcome:?}");
+    assert!(matches!(outcome, Some(OpenError::Version { found: 99, .. })), "{outcome:?}");
     admin.batch_execute("DELETE FROM format WHERE version = 99").await.unwrap();
     place.postgres(place.options()).await;
     place.shut().await;

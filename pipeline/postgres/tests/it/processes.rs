@@ -2,7 +2,7 @@
 //!
 //! The child is this test program itself; it tells on its output what it did.
 
-use crate::cluster::{self, send};
+use crate::cluster;
 use crate::place::Place;
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use zegel_conformance::fixture::{SINGLE, SPREAD, WIDE, claim, expect_numbers, id_number, message, owner, slot};
 use zegel_conformance::runner::Backend;
+use zegel_conformance::service::send;
 use zegel_core::{Broker as _, Step, Store as _, StoreError};
 use zegel_postgres::{Options, Postgres};
 
