@@ -9,6 +9,7 @@
 //! still had to send is not sent; a connection that confirms nothing in that time is made anew.
 
 use crate::link::{Link, Live, State};
+use crate::metrics::{Metrics, add};
 use crate::options::Options;
 use crate::wire;
 use bytes::Bytes;
@@ -97,10 +98,17 @@ pub(crate) struct Sender {
     opening: Option<Opening>,
     pause: Option<Pin<Box<Sleep>>>,
     confirms: FuturesUnordered<BoxFuture<'static, Confirm>>,
+    metrics: Arc<Metrics>,
 }
 
 impl Sender {
-    pub(crate) fn new(address: Address, options: Arc<Options>, publish: &Link, inbox: mpsc::Receiver<Call>) -> Sender {
+    pub(crate) fn new(
+        address: Address,
+        options: Arc<Options>,
+        publish: &Link,
+        inbox: mpsc::Receiver<Call>,
+        metrics: Arc<Metrics>,
+    ) -> Sender {
         Sender {
             routing_key: address.lane.partition.to_string().into(),
             address,
@@ -117,6 +125,7 @@ impl Sender {
             opening: None,
             pause: None,
             confirms: FuturesUnordered::new(),
+            metrics,
         }
     }
 
@@ -275,7 +284,10 @@ impl Sender {
         entry.fate = fate;
         let (call, index) = (entry.call, entry.index);
         let outcome = match fate {
-            Fate::Confirmed => Ok(()),
+            Fate::Confirmed => {
+                add(&self.metrics.sent, 1);
+                Ok(())
+            }
             _ => Err(BrokerError::Unavailable("broker refused the message".into())),
         };
         self.answer(call, index, outcome);
@@ -291,6 +303,7 @@ impl Sender {
             let (call, index) = (entry.call, entry.index);
             self.answer(call, index, Err(BrokerError::Unavailable("no queue takes the lane's messages".into())));
         }
+        add(&self.metrics.returned, 1);
         tracing::error!(exchange = self.address.exchange, "a message was returned: no queue is bound");
         if let Some(open) = &self.open {
             open.live.suspect();
@@ -308,6 +321,7 @@ impl Sender {
         }
         self.confirms.clear();
         self.entries.retain(|entry| entry.fate != Fate::Dropped);
+        add(&self.metrics.resent, self.published.min(self.entries.len()));
         for entry in &mut self.entries {
             entry.fate = Fate::Unknown;
         }

@@ -24,6 +24,7 @@ mod error;
 mod foreign;
 mod lane;
 mod link;
+mod metrics;
 pub mod names;
 mod options;
 mod reader;
@@ -32,5 +33,6 @@ mod wire;
 
 pub use declare::{Plan, Topology, Wrong};
 pub use error::AmqpError;
+pub use metrics::Metrics;
 pub use options::Options;
 pub use transport::Amqp;

@@ -7,6 +7,7 @@
 use crate::declare;
 use crate::endpoint::Endpoint;
 use crate::error::{AmqpError, why};
+use crate::metrics::{Metrics, add};
 use crate::options::Options;
 use futures_util::StreamExt;
 use lapin::{Connection, Event};
@@ -93,6 +94,7 @@ pub(crate) struct Purpose {
     pub(crate) role: &'static str,
     /// Whether each new connection verifies the topology first.
     pub(crate) verified: bool,
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 impl Link {
@@ -167,6 +169,7 @@ async fn supervise(purpose: Purpose, mut live: Arc<Live>, state: watch::Sender<S
         let ended = watch_over(&live, &state, &stop).await;
         let _ = tokio::time::timeout(purpose.options.answer_within, live.connection.close(200, "done".into())).await;
         let Ended::Lost(why) = ended else { break };
+        add(&purpose.metrics.lost, 1);
         tracing::warn!(role = purpose.role, why, "connection to the broker is lost");
         state.send_replace(State::Down(why));
         let again = tokio::select! {

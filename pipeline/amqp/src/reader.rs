@@ -11,6 +11,7 @@
 use crate::error::why;
 use crate::foreign;
 use crate::link::Link;
+use crate::metrics::{Metrics, add};
 use crate::names::Queue;
 use crate::options::Options;
 use crate::wire;
@@ -42,6 +43,7 @@ pub(crate) struct Readers {
     pub(crate) options: Arc<Options>,
     pub(crate) publish: Arc<Link>,
     pub(crate) consume: Arc<Link>,
+    metrics: Arc<Metrics>,
     slots: Mutex<HashMap<Slot, Known>>,
 }
 
@@ -79,8 +81,13 @@ impl Held {
 }
 
 impl Readers {
-    pub(crate) fn new(options: Arc<Options>, publish: Arc<Link>, consume: Arc<Link>) -> Arc<Readers> {
-        Arc::new(Readers { options, publish, consume, slots: Mutex::new(HashMap::new()) })
+    pub(crate) fn new(
+        options: Arc<Options>,
+        publish: Arc<Link>,
+        consume: Arc<Link>,
+        metrics: Arc<Metrics>,
+    ) -> Arc<Readers> {
+        Arc::new(Readers { options, publish, consume, metrics, slots: Mutex::new(HashMap::new()) })
     }
 
     fn slots(&self) -> MutexGuard<'_, HashMap<Slot, Known>> {
@@ -211,6 +218,7 @@ impl Pump {
         match wire::parcel(&mut delivery, exchange, key, intake) {
             Ok(parcel) => self.hold(Arrival { tag: delivery.delivery_tag, parcel }),
             Err(reason) => {
+                add(&self.readers.metrics.foreign, 1);
                 foreign::keep(&self.readers.publish, options, &self.queue.name, &delivery, reason).await?;
                 let single = BasicAckOptions { multiple: false };
                 answered(options.answer_within, self.channel.basic_ack(delivery.delivery_tag, single)).await
@@ -220,6 +228,7 @@ impl Pump {
 
     fn hold(&self, arrival: Arrival) -> Result<(), BrokerError> {
         let mut inner = self.held.lock();
+        add(&self.readers.metrics.received, 1);
         let bytes = arrival.parcel.body.len();
         inner.bytes += bytes;
         inner.unsettled.push_back((arrival.tag, bytes));

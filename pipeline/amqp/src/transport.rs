@@ -7,6 +7,7 @@ use crate::endpoint::Endpoint;
 use crate::error::AmqpError;
 use crate::lane::{Address, Call, RETRY_AFTER_MS, Sender};
 use crate::link::{Link, Purpose};
+use crate::metrics::Metrics;
 use crate::names;
 use crate::options::Options;
 use crate::reader::Readers;
@@ -17,7 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use topology::Channel;
-use zegel_core::transport::{Arrivals, Lane, Parcel, Transport};
+use zegel_core::transport::{Arrivals, Counter, Lane, Parcel, Transport};
 use zegel_core::{BrokerError, Slot};
 
 /// Calls that wait for a lane's sender; more wait in their callers.
@@ -30,6 +31,7 @@ pub struct Amqp {
     consume: Arc<Link>,
     readers: Arc<Readers>,
     lanes: Mutex<Lanes>,
+    metrics: Arc<Metrics>,
 }
 
 /// `None` once it is closed.
@@ -50,12 +52,16 @@ impl Amqp {
         let endpoint = Endpoint::parse(url, options.heartbeat, options.answer_within)?;
         declare::check_prefix(&options.prefix)?;
         let options = Arc::new(options);
-        let publish = Purpose { endpoint, options: Arc::clone(&options), role: "publishes", verified: true };
+        let metrics = Arc::new(Metrics::default());
+        let (counted, chosen) = (Arc::clone(&metrics), Arc::clone(&options));
+        let publish = Purpose { endpoint, options: chosen, role: "publishes", verified: true, metrics: counted };
         let consume = Purpose { role: "consumes", verified: false, ..publish.clone() };
         let publish = Arc::new(Link::open(publish).await?);
         let consume = Arc::new(Link::open(consume).await?);
-        let readers = Readers::new(Arc::clone(&options), Arc::clone(&publish), Arc::clone(&consume));
-        Ok(Arc::new(Amqp { options, publish, consume, readers, lanes: Mutex::new(Some(HashMap::new())) }))
+        let readers =
+            Readers::new(Arc::clone(&options), Arc::clone(&publish), Arc::clone(&consume), Arc::clone(&metrics));
+        let lanes = Mutex::new(Some(HashMap::new()));
+        Ok(Arc::new(Amqp { options, publish, consume, readers, lanes, metrics }))
     }
 
     fn sender(&self, lane: Lane, channel: &'static Channel) -> Result<mpsc::Sender<Call>, BrokerError> {
@@ -65,7 +71,8 @@ impl Amqp {
             let exchange = names::exchange(&self.options.prefix, channel, lane.intake);
             let (sender, inbox) = mpsc::channel(CALLS_QUEUED);
             let address = Address { lane, channel: channel.name, exchange };
-            let task = Sender::new(address, Arc::clone(&self.options), &self.publish, inbox);
+            let metrics = Arc::clone(&self.metrics);
+            let task = Sender::new(address, Arc::clone(&self.options), &self.publish, inbox, metrics);
             (sender, tokio::spawn(task.run()))
         });
         Ok(sender.clone())
@@ -114,6 +121,10 @@ impl Transport for Amqp {
         let queue = names::queue_of(&self.options, slot).ok_or(BrokerError::UnknownChannel(slot.channel))?;
         let waiting = self.readers.waiting(&queue.name).await?;
         Ok(waiting + self.readers.held(slot))
+    }
+
+    fn counters(&self) -> Vec<Counter> {
+        self.metrics.counters()
     }
 
     async fn close(&self) {

@@ -87,6 +87,9 @@ pub struct Arrival {
     pub parcel: Parcel,
 }
 
+/// A counter: its metric's name, what it says, and its value.
+pub type Counter = (&'static str, &'static str, u64);
+
 /// See the module's contract.
 #[async_trait]
 pub trait Transport: Send + Sync + 'static {
@@ -100,6 +103,11 @@ pub trait Transport: Send + Sync + 'static {
 
     /// How many parcels wait for this slot: not settled, whether handed out or not. May lag by a second.
     async fn depth(&self, slot: Slot) -> Result<u64, BrokerError>;
+
+    /// What it counts, for an exporter.
+    fn counters(&self) -> Vec<Counter> {
+        Vec::new()
+    }
 
     /// Ends readers, lets what is being sent end, and closes the connections.
     async fn close(&self);

@@ -11,6 +11,8 @@
 #![forbid(unsafe_code)]
 
 mod admin;
+#[cfg(feature = "bare")]
+pub mod bare;
 mod error;
 mod lane;
 mod metrics;
@@ -40,7 +42,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
-use zegel_core::transport::{Arrivals, Lane, Parcel, Transport};
+use zegel_core::transport::{Arrivals, Counter, Lane, Parcel, Transport};
 use zegel_core::{BrokerError, Slot};
 
 /// Calls that wait for a lane's task; more wait for their turn.
@@ -198,6 +200,10 @@ impl Transport for Kafka {
     async fn depth(&self, slot: Slot) -> Result<u64, BrokerError> {
         self.shared.ready()?;
         self.shared.depth(slot).await
+    }
+
+    fn counters(&self) -> Vec<Counter> {
+        self.shared.metrics.counters()
     }
 
     async fn close(&self) {

@@ -1,6 +1,7 @@
 //! What the Kafka transport counts. Plain atomics, read by whoever exports them.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use zegel_core::transport::Counter;
 
 /// Counters since the connection was opened.
 #[derive(Debug, Default)]
@@ -21,6 +22,23 @@ pub struct Metrics {
     pub rewound: AtomicU64,
     /// Deletions of records below all groups that failed.
     pub trims_failed: AtomicU64,
+}
+
+impl Metrics {
+    /// For an exporter. The names are those of the other transports where they mean the same.
+    pub(crate) fn counters(&self) -> Vec<Counter> {
+        let value = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        vec![
+            ("zegel_transport_sent_total", "Parcels confirmed by the broker.", value(&self.sent)),
+            ("zegel_transport_resent_total", "Parcels sent again after a loss.", value(&self.resent)),
+            ("zegel_transport_lost_total", "Producers that were built again.", value(&self.producers_rebuilt)),
+            ("zegel_transport_received_total", "Parcels handed to readers.", value(&self.received)),
+            ("zegel_transport_foreign_total", "Messages that are no parcels of ours.", value(&self.foreign)),
+            ("zegel_transport_stalled_total", "Readers that stood still.", value(&self.readers_rebuilt)),
+            ("zegel_transport_rewound_total", "Readers that began again.", value(&self.rewound)),
+            ("zegel_transport_trims_failed_total", "Deletions that failed.", value(&self.trims_failed)),
+        ]
+    }
 }
 
 pub(crate) fn add(counter: &AtomicU64, count: usize) {

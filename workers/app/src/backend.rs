@@ -111,12 +111,14 @@ impl Backend {
         if self.is_shared() { OwnerId(keys.random16()) } else { OwnerId(keys.blind("owner", b"embedded").0) }
     }
 
-    /// What the store counts, in the Prometheus text format.
+    /// What the store and the broker count, in the Prometheus text format.
     pub fn metrics(&self) -> String {
-        match &self.kind {
+        let store = match &self.kind {
             Kind::Embedded(embedded) => store_metrics::embedded(embedded.metrics()),
             Kind::Postgres(postgres) => store_metrics::counters(&postgres.metrics().counters()),
-        }
+        };
+        let transport = self.relayed.as_ref().map(|relayed| store_metrics::counters(&relayed.counters()));
+        store + &transport.unwrap_or_default()
     }
 
     /// Finishes what is under way and closes.
@@ -161,21 +163,27 @@ pub fn objects(
     keys: Arc<Keyring>,
     runtime: Handle,
 ) -> Result<EncryptedObjects, Failed> {
-    match config.objects.scheme() {
-        "folder" => EncryptedObjects::open_local(&folder.objects(), keys, runtime).map_err(failure),
-        #[cfg(feature = "s3")]
-        "s3" => {
-            let scratch = folder.scratch().join("objects");
-            let objects = EncryptedObjects::open_s3(config.objects.expose(), &scratch, keys, runtime);
-            let objects = objects.map_err(failure)?;
-            // A wrong bucket or wrong credentials are said now, not with the first large message.
-            objects.probe().map_err(failure)?;
-            Ok(objects)
-        }
-        #[cfg(not(feature = "s3"))]
-        "s3" => Err(Failed::Usage("this program was built without S3: build it with `--features s3`".to_owned())),
-        _ => Err(Failed::Usage("objects must be folder or s3://bucket/prefix".to_owned())),
+    let objects = EncryptedObjects::open(config.objects.expose(), &folder.objects(), keys, runtime).map_err(failure)?;
+    // A wrong bucket or wrong credentials are said now, not with the first large message.
+    objects.probe().map_err(failure)?;
+    Ok(objects)
+}
+
+/// Large content, to be read only; none where its folder is gone.
+///
+/// # Errors
+/// As [`objects`].
+pub fn kept_objects(
+    config: &Config,
+    folder: &Folder,
+    keys: Arc<Keyring>,
+    runtime: Handle,
+) -> Result<Option<EncryptedObjects>, Failed> {
+    let place = folder.objects();
+    if config.objects.expose() == "folder" && !place.exists() {
+        return Ok(None);
     }
+    EncryptedObjects::open(config.objects.expose(), &place, keys, runtime).map(Some).map_err(failure)
 }
 
 /// A broker that was never prepared is the likeliest reason.

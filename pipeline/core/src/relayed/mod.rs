@@ -24,7 +24,7 @@ use crate::keys::Keys;
 use crate::runner::Division;
 use crate::slot::{INTAKE, OwnerId, RELAY, Slot, partition_of};
 use crate::store::Outbox;
-use crate::transport::{Lane, Mark, Parcel, Transport};
+use crate::transport::{Counter, Lane, Mark, Parcel, Transport};
 use async_trait::async_trait;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -79,6 +79,12 @@ impl Relayed {
         let waiting = Arc::new(waiting::Waiting::new(Arc::clone(&transport), Arc::clone(&store)));
         let session = keys.random16();
         Arc::new(Relayed { transport, store, config, session, sequences: Mutex::default(), waiting })
+    }
+
+    /// What the transport counts, for an exporter.
+    #[must_use]
+    pub fn counters(&self) -> Vec<Counter> {
+        self.transport.counters()
     }
 
     /// Closes the transport.
