@@ -3,7 +3,7 @@
 ORACLES := target/oracles
 CARGO ?= cargo
 # Tests run with fail points compiled in, so that one debug build serves unit and crash tests.
-FEATURES := --features zegel/failpoints,zegel/kafka,zegel-embedded/failpoints,zegel-objects/s3
+FEATURES := --features zegel/failpoints,zegel/kafka,zegel-embedded/failpoints,zegel-objects/s3,load-tests/kafka
 TEST_ENV = ZEGEL_ORACLES=1 PATH="$(abspath $(ORACLES))/bin:$$PATH" \
   ZEGEL_BIN=$(abspath $(BIN)) ZEGEL_FAILPOINTS_BIN=$(abspath target/debug/zegel)
 # The program that is tested from outside: the debug build, which is there anyway. A release build takes half of the time that
@@ -38,15 +38,16 @@ unit: oracles ## unit, property and conformance tests
 	$(TEST_ENV) $(SERVICES) $(CARGO) test --workspace --exclude zegel-suite --locked $(FEATURES)
 
 end-to-end: oracles ## the whole program from outside: demo on real input, leaks, crashes
-	$(CARGO) build --release --locked -p zegel
+	$(CARGO) build --release --locked -p zegel --features kafka
 	$(TEST_ENV) $(SERVICES) $(CARGO) test --workspace --locked $(FEATURES) --test tidy --test demo_from_outside --test leaks --test crash -- --nocapture
 
 chaos: oracles ## kills of processes and servers, 50 rounds on every pair of store and broker
-	$(CARGO) build --release --locked -p zegel
+	$(CARGO) build --release --locked -p zegel --features kafka
 	ZEGEL_ROUNDS=50 $(TEST_ENV) $(SERVICES) $(CARGO) test --workspace --locked $(FEATURES) --test beyond -- --nocapture --test-threads 1
 
-load: ## the load generator, every scenario
-	$(CARGO) run --release --locked -p load-tests -- all
+load: ## the load generator, every scenario, with real brokers
+	$(CARGO) build --release --locked -p load-tests --features kafka
+	deploy/dev/services run rabbitmq kafka -- target/release/load-tests all
 
 clean: ## removes everything that was built
 	$(CARGO) clean

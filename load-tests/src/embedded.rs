@@ -38,7 +38,11 @@ pub fn run(folder: &Path, seconds: u64) -> Result<Vec<Report>> {
     Ok(reports)
 }
 
-fn ours(folder: &Path, producers: usize, seconds: u64) -> Result<Report> {
+/// Our broker with so many producers.
+///
+/// # Errors
+/// When it fails.
+pub fn ours(folder: &Path, producers: usize, seconds: u64) -> Result<Report> {
     std::fs::create_dir_all(folder)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build()?;
     let embedded =

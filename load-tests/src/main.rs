@@ -8,6 +8,7 @@
 #![allow(clippy::print_stdout)] // a report is what this program is for
 
 mod bags;
+mod brokers;
 mod deadline;
 mod embedded;
 mod http;
@@ -26,7 +27,8 @@ use std::time::Duration;
 
 /// Hammers parts of Zegel and says whether they reach their goals.
 #[derive(Parser)]
-#[command(after_help = "Example:\n  cargo run --release -p load-tests -- pipeline --seconds 10 --json")]
+#[command(after_help = "Examples:\n  cargo run --release -p load-tests -- pipeline --seconds 10 --json\n  \
+    deploy/dev/services run rabbitmq kafka -- cargo run --release -p load-tests --features kafka -- all")]
 struct Cli {
     /// Which scenario
     #[arg(value_enum)]
@@ -57,7 +59,11 @@ enum Scenario {
     Ttp,
     /// Time-stamp entries, and sealing beside intake
     Bags,
-    /// All of them
+    /// RabbitMQ through the transport, a bare client and the embedded broker beside it; AMQP_URL names it
+    Amqp,
+    /// Kafka likewise; KAFKA_URL names it
+    Kafka,
+    /// All of them, without the brokers whose URL is not set
     All,
 }
 
@@ -108,7 +114,39 @@ fn run(cli: &Cli) -> Result<Vec<Report>> {
         let run = || bags::run(&at("bags"), length);
         show(cli, within("bags", 3 * length + 120, &run)?, &mut reports);
     }
+    if wanted(Scenario::Amqp)
+        && let Some(url) = server(cli, "AMQP_URL")?
+    {
+        let run = || brokers::amqp(&url, folder.path(), length);
+        show(cli, within("amqp", 100 * length + 60, &run)?, &mut reports);
+    }
+    if wanted(Scenario::Kafka)
+        && let Some(url) = server(cli, "KAFKA_URL")?
+    {
+        let run = || kafka(&url, folder.path(), length);
+        show(cli, within("kafka", 100 * length + 120, &run)?, &mut reports);
+    }
     Ok(reports)
+}
+
+/// The server of a scenario; one that is run among all is left out where there is none.
+fn server(cli: &Cli, variable: &str) -> Result<Option<String>> {
+    match std::env::var(variable) {
+        Ok(url) if !url.is_empty() => Ok(Some(url)),
+        _ if cli.scenario == Scenario::All => {
+            println!("SKIPPED: {variable} is not set (deploy/dev/services run rabbitmq kafka -- … sets it)");
+            Ok(None)
+        }
+        _ => anyhow::bail!("{variable} is not set; deploy/dev/services run rabbitmq kafka -- … sets it"),
+    }
+}
+
+#[cfg(feature = "kafka")]
+use brokers::kafka;
+
+#[cfg(not(feature = "kafka"))]
+fn kafka(_: &str, _: &std::path::Path, _: u64) -> Result<Vec<Report>> {
+    anyhow::bail!("this program was built without Kafka: build it with --features kafka")
 }
 
 fn show(cli: &Cli, new: Vec<Report>, reports: &mut Vec<Report>) {
