@@ -1,7 +1,7 @@
 //! Beyond one machine: the same day on every pair of store and broker, kills of processes and servers under load, a stage
 //! shared by several processes, and the move of an embedded store.
 //!
-//! `POSTGRES_URL` and `AMQP_URL` name servers (`deploy/dev/services run …` sets them). Where one is not set a
+//! `POSTGRES_URL`, `AMQP_URL` and `KAFKA_URL` name servers (`deploy/dev/services run …` sets them). Where one is not set a
 //! test says SKIPPED, except with `ZEGEL_ORACLES=1`, where it fails. `ZEGEL_ROUNDS` sets another number of kills.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
@@ -13,9 +13,9 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::thread;
 use std::time::{Duration, Instant};
+use zegel_conformance::service::Services;
 use zegel_suite::history::{HOSPITAL, Load, open_boxes, prepare};
 use zegel_suite::server::{Address, Server};
-use zegel_suite::servers::Servers;
 use zegel_suite::{zegel, zegel_with_failpoints};
 
 /// Kills of a process on each pair; `make chaos` asks for 50.
@@ -57,6 +57,7 @@ fn rounds() -> u32 {
 fn brokers() -> Vec<(&'static str, String)> {
     let mut brokers = vec![("store", "store".to_owned())];
     brokers.extend(url("AMQP_URL").map(|url| ("amqp", url)));
+    brokers.extend(url("KAFKA_URL").map(|url| ("kafka", url)));
     brokers
 }
 
@@ -99,6 +100,7 @@ fn kills_of_the_process_lose_nothing_on_any_pair() {
             ("ZEGEL_BROKER", &*broker),
             ("ZEGEL_INSTALLATION", &*installation),
             ("ZEGEL_RUNNER__LEASE_MS", "1500"),
+            ("ZEGEL_RUNNER__CRASH_ATTEMPTS", "1000"), // kills come faster here than a poison's
         ];
         declare(&data, &broker, &env);
         let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(7);
@@ -229,22 +231,21 @@ fn a_move_to_postgresql_is_killed_at_every_step_and_takes_everything_along() {
     assert_eq!(server.stop(), Some(0));
 }
 
-/// PostgreSQL and RabbitMQ are killed and fall silent in turn, while the platform runs on and clients keep sending.
-#[test]
-fn killed_and_silent_servers_lose_nothing_end_to_end() {
+/// PostgreSQL and the broker are killed and fall silent in turn, while the platform runs on and clients keep sending.
+fn troubled(broker: &str, variable: &str, names: &'static [&'static str]) {
     let _alone = zegel_suite::alone();
-    let Some(servers) = Servers::start() else { return };
-    let (postgres, amqp) = (servers.url("POSTGRES_URL"), servers.url("AMQP_URL"));
+    let Some(servers) = Services::start(names) else { return };
+    let (postgres, broker_url) = (servers.url("POSTGRES_URL"), servers.url(variable));
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
-    let env = [WINDOW, ("ZEGEL_STORE", &*postgres), ("ZEGEL_BROKER", &*amqp), ("ZEGEL_RUNNER__LEASE_MS", "3000")];
-    declare(&data, &amqp, &env);
+    let env = [WINDOW, ("ZEGEL_STORE", postgres), ("ZEGEL_BROKER", broker_url), ("ZEGEL_RUNNER__LEASE_MS", "3000")];
+    declare(&data, broker_url, &env);
     prepare(&data);
     let address = Address::default();
     let server = Server::start(&zegel(), &data, &address, &env).expect("starts");
     let clients = open_boxes(&server);
     let load = Load::start(&clients, server.operator());
-    let troubles = [("postgres", "-KILL"), ("rabbitmq", "-KILL"), ("postgres", "-STOP"), ("rabbitmq", "-STOP")];
+    let troubles = [("postgres", "-KILL"), (broker, "-KILL"), ("postgres", "-STOP"), (broker, "-STOP")];
     for round in 0..rounds().max(4) {
         let (name, signal) = troubles[round as usize % troubles.len()];
         thread::sleep(Duration::from_secs(2));
@@ -259,7 +260,18 @@ fn killed_and_silent_servers_lose_nothing_end_to_end() {
     }
     thread::sleep(Duration::from_secs(5));
     let acknowledged = load.stop();
-    println!("{} rounds of killed and silent servers, acknowledged {:?}", rounds().max(4), acknowledged.counts());
+    let rounds = rounds().max(4);
+    println!("{rounds} rounds of killed and silent postgres and {broker}, acknowledged {:?}", acknowledged.counts());
     acknowledged.check(&clients, &data);
     assert_eq!(server.stop(), Some(0), "the process does not drain");
+}
+
+#[test]
+fn killed_and_silent_postgresql_and_rabbitmq_lose_nothing_end_to_end() {
+    troubled("rabbitmq", "AMQP_URL", &["postgres", "rabbitmq"]);
+}
+
+#[test]
+fn killed_and_silent_postgresql_and_kafka_lose_nothing_end_to_end() {
+    troubled("kafka", "KAFKA_URL", &["postgres", "kafka"]);
 }

@@ -13,14 +13,21 @@ mod rows;
 mod submissions;
 
 use self::rows::Rows;
+use crate::backend;
 use crate::commands::Place;
+use crate::config::Config;
 use crate::demo::needles::Needles;
 use crate::failed::Failed;
 use crate::folder::Folder;
+use crate::platform;
 use crate::term::{Report, row, table};
+use schemas::Sha256;
+use schemas::messages::ObjectRef;
 use serde_json::{Value, json};
+use std::io::Read;
+use zegel_core::objects::{ObjectSink, StoredObject};
 use zegel_core::store::DeadFilter;
-use zegel_objects::EncryptedObjects;
+use zegel_core::{Objects, ObjectsError};
 
 /// Most findings that one check reports; the rest are counted.
 const FINDINGS_MAX: usize = 50;
@@ -56,14 +63,15 @@ impl Line {
 /// # Errors
 /// When it cannot be looked at.
 pub fn run(place: &Place) -> Result<Report, Failed> {
-    let folder = place.folder()?;
+    let config = place.config()?;
+    let folder = Folder::at(&config.data);
     if !folder.database().exists() {
         return Err(Failed::Usage(format!("{} is no data folder", folder.root().display())));
     }
     if folder.is_served() {
         return Err(Failed::refused("folder-in-use", "a platform runs on this folder: stop it, then check"));
     }
-    let lines = self::folder(&folder)?;
+    let lines = self::folder(&config)?;
     let mut rows = vec![row(["CHECK", "WHAT", "LOOKED AT", ""])];
     let mut found = Vec::new();
     for line in &lines {
@@ -89,11 +97,12 @@ pub fn run(place: &Place) -> Result<Report, Failed> {
     Ok(Report { json: json!({ "ok": found.is_empty(), "checks": checks }), text, status: u8::from(!found.is_empty()) })
 }
 
-/// Every check of a folder.
+/// Every check of the settings' folder, and of its objects where they are kept.
 ///
 /// # Errors
 /// When it cannot be looked at.
-pub fn folder(folder: &Folder) -> Result<Vec<Line>, Failed> {
+pub fn folder(config: &Config) -> Result<Vec<Line>, Failed> {
+    let folder = &Folder::at(&config.data);
     let mut lines = vec![store(folder)?];
     if !lines[0].findings.is_empty() {
         // Rows of a damaged file say nothing more.
@@ -107,13 +116,34 @@ pub fn folder(folder: &Folder) -> Result<Vec<Line>, Failed> {
     lines.extend(boxes::check(&rows)?);
     let (feeds, identifiers) = feeds::check(&rows)?;
     lines.extend(feeds);
-    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
-    let objects = EncryptedObjects::open_local(&folder.objects(), rows.keys(), runtime.handle().clone())
-        .map_err(rows::failure)?;
-    lines.extend(contents::check(&rows, &objects)?);
-    lines.push(bags::check(&rows, &objects, folder)?);
+    let runtime = platform::runtime()?;
+    let objects = backend::kept_objects(config, folder, rows.keys(), runtime.handle().clone())?;
+    let objects: &dyn Objects = objects.as_ref().map_or(&NoObjects, |objects| objects);
+    lines.extend(contents::check(&rows, objects)?);
+    lines.push(bags::check(&rows, objects, folder)?);
     lines.push(leaks(folder, &identifiers)?);
     Ok(lines)
+}
+
+/// Where the folder of the objects is gone: all of them are missing, and a check makes no new one.
+struct NoObjects;
+
+impl Objects for NoObjects {
+    fn create(&self) -> Result<Box<dyn ObjectSink>, ObjectsError> {
+        Err(ObjectsError::Missing)
+    }
+
+    fn open(&self, _: &ObjectRef) -> Result<Box<dyn Read + Send>, ObjectsError> {
+        Err(ObjectsError::Missing)
+    }
+
+    fn delete(&self, _: &Sha256) -> Result<(), ObjectsError> {
+        Err(ObjectsError::Missing)
+    }
+
+    fn list(&self) -> Result<Vec<StoredObject>, ObjectsError> {
+        Err(ObjectsError::Missing)
+    }
 }
 
 /// Every page and rule of the store itself.

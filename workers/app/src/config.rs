@@ -119,6 +119,8 @@ pub struct Runner {
     pub jobs: usize,
     /// How long a process that fell silent keeps its slots, in milliseconds.
     pub lease_ms: u32,
+    /// Ends of the process that a suspect may cause before it is given up.
+    pub crash_attempts: u32,
 }
 
 /// Logs.
@@ -228,6 +230,7 @@ impl Config {
             ("mailbox.capacity", self.mailbox.capacity > 0, "must be at least 1 byte"),
             ("runner.concurrency", (1..=CONCURRENCY_MAX).contains(&self.runner.concurrency), "must be 1 to 64"),
             ("runner.lease_ms", (500..=600_000).contains(&self.runner.lease_ms), "must be 500 to 600000"),
+            ("runner.crash_attempts", (1..=1_000).contains(&self.runner.crash_attempts), "must be 1 to 1000"),
             ("runner.jobs", (1..=CONCURRENCY_MAX).contains(&self.runner.jobs), "must be 1 to 64"),
             (
                 "log.level",

@@ -256,6 +256,7 @@ fn run_stages(
         shared: backend.is_shared(),
         stage_concurrency: config.runner.concurrency,
         jobs: config.runner.jobs,
+        crash_attempts: config.runner.crash_attempts,
         lease_ms: i64::from(config.runner.lease_ms),
         ..RunnerConfig::default()
     };

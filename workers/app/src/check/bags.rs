@@ -14,7 +14,6 @@ use zegel_core::Objects;
 use zegel_core::rows::decode;
 use zegel_core::slot::spaces;
 use zegel_crypto::tsa::TrustAnchor;
-use zegel_objects::EncryptedObjects;
 use zegel_timestamp::audit::{self, Evidence, Link};
 use zegel_timestamp::rows::{ArchivedBag, Bucket, Head, OpenBag, head_sub};
 
@@ -25,7 +24,7 @@ const BUCKET: u64 = 16;
 ///
 /// # Errors
 /// When the database, an object or the authority's certificate cannot be read.
-pub fn check(rows: &Rows, objects: &EncryptedObjects, folder: &Folder) -> Result<Line, Failed> {
+pub fn check(rows: &Rows, objects: &dyn Objects, folder: &Folder) -> Result<Line, Failed> {
     let mut line = Line::new("I6", "bags are chained, stamped, and hold each accepted reference once");
     let path = folder.tsa().join("ca.pem");
     let pem = std::fs::read_to_string(&path).map_err(at(&path))?;
@@ -51,7 +50,7 @@ pub fn check(rows: &Rows, objects: &EncryptedObjects, folder: &Folder) -> Result
 
 fn hospital(
     rows: &Rows,
-    objects: &EncryptedObjects,
+    objects: &dyn Objects,
     anchor: &TrustAnchor,
     owner: Key,
     open: &OpenBag,

@@ -15,7 +15,6 @@ use zegel_core::sealing::open_message;
 use zegel_core::slot::spaces;
 use zegel_crypto::hash::{Hasher, sha256};
 use zegel_mailbox::{ItemRow, PartContent};
-use zegel_objects::EncryptedObjects;
 
 /// Bytes of an object that are read at once.
 const PIECE: usize = 256 * 1024;
@@ -24,11 +23,11 @@ const PIECE: usize = 256 * 1024;
 ///
 /// # Errors
 /// When the database cannot be read.
-pub fn check(rows: &Rows, objects: &EncryptedObjects) -> Result<Vec<Line>, Failed> {
+pub fn check(rows: &Rows, objects: &dyn Objects) -> Result<Vec<Line>, Failed> {
     Ok(vec![items(rows, objects)?, messages(rows)?])
 }
 
-fn items(rows: &Rows, objects: &EncryptedObjects) -> Result<Line, Failed> {
+fn items(rows: &Rows, objects: &dyn Objects) -> Result<Line, Failed> {
     let mut line = Line::new("I1", "content of messages is there, as it was sent");
     // An object that went to several recipients is read once.
     let mut seen: HashMap<Sha256, Option<Sha256>> = HashMap::new();

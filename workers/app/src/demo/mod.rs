@@ -80,7 +80,7 @@ pub fn run(place: &Place, wanted: &Demo) -> Result<Report, Failed> {
         verdict.fault("I7", format!("{peak_mib} MiB of memory were used, {MEMORY_MAX_MIB} are allowed"));
     }
     // The offline check reads the embedded store's file.
-    let offline = if backend::is_shared(&config) { Vec::new() } else { check::folder(&Folder::at(ground.root()))? };
+    let offline = if backend::is_shared(&config) { Vec::new() } else { check::folder(&config)? };
     for line in offline.into_iter().filter(|line| !line.findings.is_empty()) {
         verdict.fault(line.invariant, format!("check: {}", line.findings.join("; ")));
     }
