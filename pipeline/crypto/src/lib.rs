@@ -8,8 +8,11 @@
 #![forbid(unsafe_code)]
 
 mod file;
+#[cfg(test)]
+mod vectors_tests;
 
 pub mod bag;
+pub mod ff1;
 pub mod hash;
 pub mod keyring;
 pub mod log;

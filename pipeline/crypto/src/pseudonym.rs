@@ -8,6 +8,9 @@
 //! | --- | --- | --- |
 //! | `P1.<kid>.<base64url(SIV ‖ ciphertext)>` | AES-256-SIV (RFC 5297, 64-byte key), associated data `P1.<kid>` | with the root |
 //! | `H1.<kid>.<base64url(tag)>` | HMAC-SHA-256 cut to 16 bytes | never |
+//! | `R1.<kid>.<base64url(…)>` | AES-256-GCM-SIV with a random nonce ([`Randomised`]): equal values do not link | with the root |
+//! | `P` and 63 characters | AES-256-SIV, fit for a FHIR id ([`Compact`]) | with the root |
+//! | 11 digits | FF1 over the ranked national numbers ([`SsinCipher`]) | with the root, unauthenticated |
 //!
 //! `kid` is `<epoch>-<8 hex digits>`; the digits are 4 bytes derived for (recipient, direction, domain, epoch), without
 //! the sender: with it, they would be a stable mark of the sender on each of its tokens. The plaintext of a `P1` token
@@ -18,7 +21,17 @@
 //! Failure: a token of another project, recipient, domain or sender is refused ([`PseudonymError`]), never decoded to
 //! something else (I8). No error or `Debug` shows a value, a token or a key.
 
+mod compact;
+mod randomised;
+mod ssin;
+
+pub use compact::{Compact, ID_MAX};
+pub use randomised::{NONCE, Randomised};
+pub use ssin::SsinCipher;
+
+use crate::ff1::Ff1;
 use aes_siv::siv::Aes256Siv;
+use aws_lc_rs::aead::{AES_256_GCM_SIV, LessSafeKey, UnboundKey};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hkdf::Hkdf;
@@ -97,12 +110,56 @@ impl PseudonymRoot {
     /// The maker of reversible tokens for this scope.
     #[must_use]
     pub fn reversible(&self, scope: &Scope<'_>) -> Reversible {
+        let head = self.head("P1", "siv-check", scope);
+        Reversible { siv: self.siv(scope, "siv"), head, buffer: Zeroizing::new(Vec::new()) }
+    }
+
+    /// The maker of reversible tokens that fit a FHIR id.
+    #[must_use]
+    pub fn compact(&self, scope: &Scope<'_>) -> Compact {
+        let header = format!("{}/id", self.head("P1", "siv-check", scope));
+        Compact { siv: self.siv(scope, "siv-id"), header }
+    }
+
+    /// The maker of tokens that do not link.
+    #[must_use]
+    pub fn randomised(&self, scope: &Scope<'_>) -> Randomised {
+        let mut key = Zeroizing::new([0u8; 32]);
+        self.derive(scope, "gcm-siv", &mut key[..]);
+        let key = UnboundKey::new(&AES_256_GCM_SIV, &key[..]).map(LessSafeKey::new);
+        let Ok(key) = key else { unreachable!("32 bytes are the key length of AES-256-GCM-SIV") };
+        Randomised { key, head: self.head("R1", "gcm-siv-check", scope) }
+    }
+
+    /// The cipher that makes national numbers of national numbers.
+    #[must_use]
+    pub fn ssin_cipher(&self, scope: &Scope<'_>) -> SsinCipher {
+        let mut key = Zeroizing::new([0u8; 32]);
+        self.derive(scope, "fpe", &mut key[..]);
+        let cipher = Ff1::new(&key, 10);
+        let Ok(cipher) = cipher else { unreachable!("10 is a radix of FF1") };
+        SsinCipher { cipher }
+    }
+
+    /// A keyed number of `value`, the same each time, that says nothing about it: for what is to be drawn once per
+    /// patient. `purpose` keeps draws for different things apart.
+    #[must_use]
+    pub fn draw(&self, scope: &Scope<'_>, purpose: &str) -> Draw {
+        use hmac::KeyInit;
+        let mut key = Zeroizing::new([0u8; 32]);
+        self.derive(scope, &format!("draw-{purpose}"), &mut key[..]);
+        let mac = Hmac::<Sha256>::new_from_slice(&key[..]);
+        let Ok(mac) = mac else { unreachable!("HMAC takes keys of any length") };
+        Draw(mac)
+    }
+
+    fn siv(&self, scope: &Scope<'_>, purpose: &str) -> Aes256Siv {
         use aes_siv::KeyInit;
         let mut key = Zeroizing::new([0u8; SIV_KEY]);
-        self.derive(scope, "siv", &mut key[..]);
+        self.derive(scope, purpose, &mut key[..]);
         let siv = Aes256Siv::new_from_slice(&key[..]);
         let Ok(siv) = siv else { unreachable!("64 bytes are the key length of AES-256-SIV") };
-        Reversible { siv, head: self.head("P1", "siv-check", scope), buffer: Zeroizing::new(Vec::new()) }
+        siv
     }
 
     /// The maker of one-way tokens for this scope.
@@ -227,13 +284,55 @@ impl OneWay {
     /// # Errors
     /// [`PseudonymError::Empty`] or [`PseudonymError::TooLong`]; `out` is unchanged then.
     pub fn encode(&self, value: &[u8], out: &mut Vec<u8>) -> Result<(), PseudonymError> {
+        let tag = self.tag(value)?;
+        append(out, &self.head, &tag[..]);
+        Ok(())
+    }
+
+    /// Appends the token of `value` with the tag in hexadecimal, so that it fits a FHIR id: `H1.<kid>.<32 digits>`.
+    ///
+    /// # Errors
+    /// As [`OneWay::encode`].
+    pub fn encode_id(&self, value: &[u8], out: &mut Vec<u8>) -> Result<(), PseudonymError> {
+        let tag = self.tag(value)?;
+        out.extend_from_slice(self.head.as_bytes());
+        out.push(b'.');
+        out.extend_from_slice(hex::encode(&tag[..]).as_bytes());
+        Ok(())
+    }
+
+    fn tag(&self, value: &[u8]) -> Result<Zeroizing<[u8; MAC]>, PseudonymError> {
         checked_length(value)?;
         let mut mac = self.mac.clone();
         mac.update(value);
-        let mut tag = mac.finalize().into_bytes();
-        append(out, &self.head, &tag[..MAC]);
-        tag.zeroize();
-        Ok(())
+        let mut whole = mac.finalize().into_bytes();
+        let mut tag = Zeroizing::new([0; MAC]);
+        tag.copy_from_slice(&whole[..MAC]);
+        whole.zeroize();
+        Ok(tag)
+    }
+}
+
+/// Keyed numbers of values. See [`PseudonymRoot::draw`].
+#[derive(Clone)]
+pub struct Draw(Hmac<Sha256>);
+
+impl fmt::Debug for Draw {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Draw(***)")
+    }
+}
+
+impl Draw {
+    /// 128 bits for this value.
+    #[must_use]
+    pub fn of(&self, value: &[u8]) -> [u8; 16] {
+        let mut mac = self.0.clone();
+        mac.update(value);
+        let tag = mac.finalize().into_bytes();
+        let mut bytes = [0; 16];
+        bytes.copy_from_slice(&tag[..16]);
+        bytes
     }
 }
 

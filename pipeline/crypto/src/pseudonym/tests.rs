@@ -245,3 +245,57 @@ proptest! {
         prop_assert!(decode(&ROOT, &SCOPE, &text).is_err());
     }
 }
+
+#[test]
+fn a_compact_token_is_a_fhir_id_and_comes_back_in_its_own_scope_only() {
+    let root = PseudonymRoot::new(&ROOT);
+    let encode = |scope: &Scope<'_>, id: &str| {
+        let mut out = Vec::new();
+        root.compact(scope).encode(id, &mut out).map(|()| String::from_utf8(out).unwrap())
+    };
+    for id in ["1", "129c6ac7-8d06-89de-ad63-0204a93e76c3", "dzop-team-0002.v2", &"Zz9.-".repeat(8)] {
+        let token = encode(&SCOPE, id).unwrap();
+        assert!(
+            token.len() == 64 && token.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'-' || c == b'.'),
+            "{token}"
+        );
+        assert_eq!(root.compact(&SCOPE).decode(&token).unwrap().as_str(), id);
+        for scope in other_scopes() {
+            assert!(root.compact(&scope).decode(&token).is_err());
+        }
+        let changed = token.replace(&token[10..11], if &token[10..11] == "A" { "B" } else { "A" });
+        assert!(root.compact(&SCOPE).decode(&changed).is_err());
+    }
+    assert_eq!(encode(&SCOPE, &"x".repeat(41)), Err(PseudonymError::TooLong));
+    assert_eq!(encode(&SCOPE, ""), Err(PseudonymError::Empty));
+    assert_eq!(encode(&SCOPE, "a_b"), Err(PseudonymError::Format));
+    // In capitals it is another id, and comes back in capitals.
+    let capitals = "129C6AC7-8D06-89DE-AD63-0204A93E76C3";
+    assert_eq!(root.compact(&SCOPE).decode(&encode(&SCOPE, capitals).unwrap()).unwrap().as_str(), capitals);
+}
+
+#[test]
+fn a_randomised_token_never_repeats_and_comes_back_in_its_own_scope_only() {
+    let root = PseudonymRoot::new(&ROOT);
+    let encode = |nonce| {
+        let mut out = Vec::new();
+        root.randomised(&SCOPE).encode(b"85061511796", [nonce; NONCE], &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    };
+    let (first, second) = (encode(1), encode(2));
+    assert!(first.starts_with("R1.1-") && first != second);
+    for token in [&first, &second] {
+        assert_eq!(root.randomised(&SCOPE).decode(token).unwrap().as_slice(), b"85061511796");
+        assert!(other_scopes()[..3].iter().all(|scope| root.randomised(scope).decode(token).is_err()));
+    }
+    assert!(root.randomised(&SCOPE).decode(&first[..first.len() - 1]).is_err());
+}
+
+#[test]
+fn draws_are_the_same_for_one_patient_and_purpose_and_no_other() {
+    let root = PseudonymRoot::new(&ROOT);
+    let draw = root.draw(&SCOPE, "dates");
+    assert_eq!(draw.of(b"a"), root.draw(&SCOPE, "dates").of(b"a"));
+    assert_ne!(draw.of(b"a"), draw.of(b"b"));
+    assert_ne!(draw.of(b"a"), root.draw(&SCOPE, "class").of(b"a"));
+}
