@@ -174,6 +174,10 @@ fn every_synthea_table_and_fhir_resource_with_a_patient_key_goes_through() {
     let mut batches = Vec::new();
     for project in files(&root().join("tests/projects")) {
         let name = project.file_stem().unwrap().to_string_lossy().into_owned();
+        // One document for resources of any type; the crate of the TTP tests it.
+        if name == "fhir-all" {
+            continue;
+        }
         let batch = if let Some(table) = name.strip_prefix("synthea-") {
             csv.join(format!("{}.csv", table.replace('-', "_")))
         } else if let Some(resource) = name.strip_prefix("fhir-") {

@@ -2,17 +2,22 @@
 //!
 //! Invariant: a compiled project decides by itself who may send and when; it prints neither its root nor its senders.
 
+use crate::coarse::Buckets;
+use crate::fields::DAYS_DEFAULT;
+use crate::paths::Patterns;
 use crate::project::{
-    ActionName, BadRows, Coarseness, FieldDocument, ProjectDocument, ProjectError, Rows, Unlisted, ValueKind,
+    ActionName, BadRows, Coarseness, FieldDocument, FormatName, ProjectDocument, ProjectError, Rows, SmallCells,
+    TextDocument, Unlisted, ValueKind,
 };
+use crate::references::{Ids, References, Texts};
 use crate::refusal::refusal;
 use crate::values::{Cell, Work};
 use chrono::NaiveDate;
 use schemas::messages::Reason;
 use schemas::{MailboxAddress, Millis};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::fmt;
-use zegel_crypto::pseudonym::{PseudonymRoot, Scope};
+use zegel_crypto::pseudonym::{Draw, PseudonymRoot, Scope};
 
 /// Generation of the keys. A rotation will raise it; tokens carry it.
 const EPOCH: u32 = 1;
@@ -27,8 +32,19 @@ pub struct CompiledProject {
     pub(crate) unlisted: Unlisted,
     pub(crate) rows: Rows,
     pub(crate) bad_rows: BadRows,
+    pub(crate) format: Option<FormatName>,
+    pub(crate) text: TextDocument,
+    /// In XML: the element that is one row, from the top.
+    pub(crate) record: Vec<String>,
     pub(crate) fields: Vec<FieldDocument>,
-    pub(crate) tree: Node,
+    /// Fields that say who a row is about, the one that counts first in front.
+    pub(crate) patient: Vec<usize>,
+    /// Fields that hold the patient's names.
+    pub(crate) names: Vec<usize>,
+    pub(crate) small_cells: Option<Cells>,
+    pub(crate) patterns: Patterns,
+    /// The same, with the columns' new names: for what comes back.
+    pub(crate) patterns_back: Patterns,
     root: PseudonymRoot,
 }
 
@@ -38,14 +54,13 @@ impl fmt::Debug for CompiledProject {
     }
 }
 
-/// A member of NDJSON rows on the way to a field.
-#[derive(Debug, Default)]
-pub(crate) struct Node {
-    /// The dotted path to here; empty at the top.
-    pub(crate) path: String,
-    /// The field that is listed with exactly this path.
-    pub(crate) field: Option<usize>,
-    pub(crate) children: BTreeMap<String, Node>,
+/// Small cells, with fields by their numbers.
+#[derive(Debug)]
+pub(crate) struct Cells {
+    pub(crate) quasi: Vec<usize>,
+    pub(crate) k: usize,
+    pub(crate) sensitive: Option<usize>,
+    pub(crate) l: usize,
 }
 
 impl CompiledProject {
@@ -55,10 +70,18 @@ impl CompiledProject {
     /// [`ProjectError`] when a day is outside what the calendar can count.
     pub fn new(document: ProjectDocument, root: &[u8; 32]) -> Result<CompiledProject, ProjectError> {
         let closes = document.valid.until.succ_opt().ok_or(ProjectError::Rule("valid.until is too late"))?;
-        let mut tree = Node::default();
-        for (index, field) in document.fields.iter().enumerate() {
-            tree.insert(&field.path, index);
-        }
+        let places: HashMap<&str, usize> =
+            document.fields.iter().enumerate().map(|(place, field)| (field.path.as_str(), place)).collect();
+        let of = |paths: &[String]| paths.iter().filter_map(|path| places.get(path.as_str()).copied()).collect();
+        let cells = |cells: &SmallCells| Cells {
+            quasi: of(&cells.quasi),
+            k: cells.k as usize,
+            sensitive: cells.sensitive.as_ref().and_then(|path| places.get(path.as_str()).copied()),
+            l: cells.l.unwrap_or(1) as usize,
+        };
+        let (patient, names) = (of(&document.patient), of(&document.names));
+        let small_cells = document.small_cells.as_ref().map(cells);
+        let is_literal = !document.format.is_some_and(FormatName::is_tree);
         Ok(CompiledProject {
             name: document.name,
             senders: document.senders.into_iter().collect(),
@@ -68,8 +91,21 @@ impl CompiledProject {
             unlisted: document.unlisted,
             rows: document.rows,
             bad_rows: document.bad_rows,
+            format: document.format,
+            text: document.text,
+            record: record_path(document.format, document.record.as_deref()),
+            patient,
+            names,
+            small_cells,
+            patterns: Patterns::new(
+                document.fields.iter().map(|field| (field.path.as_str(), field.action)),
+                is_literal,
+            ),
+            patterns_back: Patterns::new(
+                document.fields.iter().map(|field| (field.output_name(), field.action)),
+                is_literal,
+            ),
             fields: document.fields,
-            tree,
             root: PseudonymRoot::new(root),
         })
     }
@@ -114,7 +150,11 @@ impl CompiledProject {
                     recipient: &recipient,
                     domain: field.domain.as_deref().unwrap_or(field.kind.name()),
                     epoch: EPOCH,
-                    sender: field.scope.map(|_| sender.as_str()),
+                    sender: match field.action {
+                        // Dates move with their patient, whoever issued the patient's number.
+                        ActionName::ShiftDates => self.has_own_patients().then_some(sender.as_str()),
+                        _ => field.scope.map(|_| sender.as_str()),
+                    },
                 };
                 Cell::new(field, self.work(field, &scope))
             })
@@ -122,42 +162,82 @@ impl CompiledProject {
     }
 
     fn work(&self, field: &FieldDocument, scope: &Scope<'_>) -> Work {
-        match (field.action, field.to) {
-            (ActionName::Drop, _) => Work::Drop,
-            (ActionName::Pseudonym, _) => Work::Reversible(Box::new(self.root.reversible(scope))),
-            (ActionName::OneWay, _) => Work::OneWay(Box::new(self.root.one_way(scope))),
-            (ActionName::Generalise, Some(Coarseness::Year)) => Work::First(YEAR),
-            (ActionName::Generalise, Some(Coarseness::Month)) => Work::First(MONTH),
-            (ActionName::Generalise, Some(Coarseness::Digits(digits))) => Work::First(digits),
-            // A document without `to` does not pass its check; keeping would be the unsafe way to read it.
-            (ActionName::Generalise, None) => Work::Drop,
-            (ActionName::Keep, _) => Work::Keep,
+        match field.action {
+            ActionName::Drop => Work::Drop,
+            ActionName::Keep => Work::Keep,
+            ActionName::Pseudonym if field.format.is_some() => Work::Ssin(Box::new(self.root.ssin_cipher(scope))),
+            ActionName::Pseudonym | ActionName::OneWay => self.linking(field, scope),
+            ActionName::Random => Work::Random(Box::new(self.root.randomised(scope))),
+            ActionName::Replace => Work::Replace(field.with.clone().unwrap_or_default()),
+            ActionName::ScrubText => Work::Scrub,
+            ActionName::ShiftDates => Work::Shift {
+                draw: Box::new(self.patient_draw("dates", scope.sender)),
+                days: field.days.unwrap_or(DAYS_DEFAULT),
+            },
+            ActionName::Bucket => match (&field.edges, field.width) {
+                (Some(edges), _) => Work::Bucket(Buckets::Edges(edges.clone())),
+                (None, Some(width)) => Work::Bucket(Buckets::Width(width)),
+                // A document without either does not pass its check; keeping would be the unsafe way to read it.
+                (None, None) => Work::Drop,
+            },
+            ActionName::Generalise => match field.to {
+                Some(Coarseness::Year) => Work::Year,
+                Some(Coarseness::Month) => Work::Month,
+                Some(Coarseness::Years(years)) => Work::Years(years),
+                Some(Coarseness::Digits(digits)) => Work::First(digits),
+                Some(Coarseness::Area(area)) => Work::Area(area),
+                None => Work::Drop,
+            },
         }
+    }
+
+    /// Tokens that are equal for equal values.
+    fn linking(&self, field: &FieldDocument, scope: &Scope<'_>) -> Work {
+        let is_reversible = field.action == ActionName::Pseudonym;
+        let ids = || match is_reversible {
+            true => Ids::Reversible(Box::new(self.root.compact(scope))),
+            false => Ids::OneWay(Box::new(self.root.one_way(scope))),
+        };
+        match (field.kind, is_reversible) {
+            (ValueKind::FhirId, _) => Work::Id(ids()),
+            (ValueKind::FhirReference, _) => Work::Reference(Box::new(References {
+                ids: ids(),
+                texts: match is_reversible {
+                    true => Texts::Reversible(Box::new(self.root.reversible(scope))),
+                    false => Texts::OneWay(Box::new(self.root.one_way(scope))),
+                },
+                hosts: self.root.randomised(scope),
+                known: HashMap::new(),
+            })),
+            (_, true) => Work::Reversible(Box::new(self.root.reversible(scope))),
+            (_, false) => Work::OneWay(Box::new(self.root.one_way(scope))),
+        }
+    }
+
+    /// Draws for patients: the same in every generation of the keys, or the intervals between old and new dates, and
+    /// what was released before, would be lost with a rotation.
+    pub(crate) fn patient_draw(&self, purpose: &str, sender: Option<&str>) -> Draw {
+        let recipient = self.recipient.to_string();
+        self.root.draw(&Scope { recipient: &recipient, domain: "patient", epoch: 0, sender }, purpose)
+    }
+
+    /// Whether the patients' numbers are the senders' own.
+    pub(crate) fn has_own_patients(&self) -> bool {
+        self.patient.iter().any(|field| self.fields[*field].scope.is_some())
     }
 
     /// Whether the field's values can never need quotes in CSV: everything but kept text and prefixes.
     pub(crate) fn is_plain(field: &FieldDocument) -> bool {
-        field.prefix.is_none() && (field.action != ActionName::Keep || field.kind != ValueKind::Text)
-    }
-}
-
-/// `YYYY` of `YYYY-MM-DD`.
-const YEAR: usize = 4;
-/// `YYYY-MM` of `YYYY-MM-DD`.
-const MONTH: usize = 7;
-
-impl Node {
-    fn insert(&mut self, path: &str, field: usize) {
-        let mut node = self;
-        for part in path.split('.') {
-            let here = if node.path.is_empty() { part.to_owned() } else { format!("{}.{part}", node.path) };
-            node = node.children.entry(part.to_owned()).or_default();
-            node.path = here;
-        }
-        node.field = Some(field);
+        let is_free = matches!(field.action, ActionName::Keep | ActionName::ScrubText) && field.kind == ValueKind::Text;
+        field.prefix.is_none() && !is_free && field.action != ActionName::Replace
     }
 }
 
 fn start_of(day: NaiveDate) -> Millis {
     Millis(day.and_time(chrono::NaiveTime::MIN).and_utc().timestamp_millis())
+}
+
+fn record_path(format: Option<FormatName>, record: Option<&str>) -> Vec<String> {
+    let path = if format == Some(FormatName::Kmehr) { "kmehrmessage.folder" } else { record.unwrap_or_default() };
+    path.split('.').map(str::to_owned).collect()
 }

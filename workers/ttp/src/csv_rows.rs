@@ -1,11 +1,15 @@
-//! CSV batches. The delimiter is comma or semicolon: the one with which the header has more of the project's columns; a
-//! tie goes to the comma.
+//! CSV batches, RFC 4180. What parts the columns is what the project states; if it states nothing: the comma, semicolon,
+//! tab or bar with which the header has most of the project's columns, a tie goes to the first of them.
+//!
+//! Delivered are the project's columns in its order, with commas, `\n`, and quotes only where RFC 4180 asks for them. On the
+//! way back columns keep the order in which they come, and those that the project does not list pass as they are.
 
 use crate::compiled::CompiledProject;
-use crate::project::{ActionName, Unlisted};
-use crate::records::{Record, Records};
+use crate::project::{ActionName, Delimiter, FieldDocument, Unlisted};
+use crate::records::{DELIMITERS, Record, Records};
 use crate::refusal::{Report, TransformError, refusal};
-use crate::transform::{ROW_MAX, Run};
+use crate::run::Run;
+use crate::transform::ROW_MAX;
 use crate::values::quote;
 use schemas::messages::Reason;
 use std::collections::HashMap;
@@ -14,41 +18,23 @@ use std::io::{self, BufRead, Read};
 /// Most columns that a refusal names.
 const NAMED_MAX: usize = 20;
 
-/// What a field becomes in the output: which input column, whether quotes may be needed.
-struct Column {
-    cell: usize,
+/// What a column is in the output: of which field, which input column, whether quotes may be needed.
+pub(crate) struct Column {
+    /// None: a column that the recipient added.
+    field: Option<usize>,
     input: Option<usize>,
+    name: String,
     is_delivered: bool,
     is_plain: bool,
 }
 
 /// Puts every row of a CSV batch through.
 pub(crate) fn run(run: &mut Run<'_>, input: &mut dyn BufRead) -> Result<(), TransformError> {
-    let (names, delimiter) = header(run.project, input)?;
-    let columns = plan(run.project, &names)?;
-    let delivered: Vec<_> = columns.iter().filter(|column| column.is_delivered).collect();
-    let mut line = Vec::new();
-    for (index, column) in delivered.iter().enumerate() {
-        separate(index, &mut line);
-        let start = line.len();
-        line.extend_from_slice(run.project.fields[column.cell].path.as_bytes());
-        quote(&mut line, start);
-    }
-    line.push(b'\n');
-    run.outlet.header(&line)?;
-
+    let (names, delimiter) = header(run, input)?;
+    let mut table = Table::new(run, plan(run, &names)?)?;
     let mut records = Records::of_batch(delimiter, input);
     while let Some(record) = records.next().map_err(|error| unreadable(error, &mut run.report))? {
-        run.report.rows_in += 1;
-        match &record {
-            Ok(record) => check_shape(record, names.len(), &mut run.report),
-            Err(code) => run.report.bad("", code),
-        }
-        line.clear();
-        if let Some(record) = record.ok().filter(|_| !run.report.is_row_bad()) {
-            write_row(run, &delivered, &record, &mut line);
-        }
-        run.end_row(&line)?;
+        table.row(run, record, names.len())?;
     }
     Ok(())
 }
@@ -63,31 +49,86 @@ fn unreadable(error: io::Error, report: &mut Report) -> TransformError {
     std::mem::take(report).refusal().into()
 }
 
+/// Rows of columns on their way into canonical CSV.
+pub(crate) struct Table {
+    columns: Vec<Column>,
+    line: Vec<u8>,
+}
+
+impl Table {
+    /// Writes the header.
+    pub(crate) fn new(run: &mut Run<'_>, columns: Vec<Column>) -> Result<Table, TransformError> {
+        let mut line = Vec::new();
+        for (index, column) in columns.iter().filter(|column| column.is_delivered).enumerate() {
+            separate(index, &mut line);
+            let start = line.len();
+            line.extend_from_slice(column.name.as_bytes());
+            quote(&mut line, start);
+        }
+        line.push(b'\n');
+        run.outlet.header(&line)?;
+        Ok(Table { columns, line })
+    }
+
+    /// Puts one row through; `width` is how many columns it must have.
+    pub(crate) fn row(
+        &mut self,
+        run: &mut Run<'_>,
+        record: Result<Record<'_>, &'static str>,
+        width: usize,
+    ) -> Result<(), TransformError> {
+        run.begin_row();
+        match &record {
+            Ok(record) => check_shape(record, width, &mut run.report),
+            Err(code) => run.report.bad("", code),
+        }
+        self.line.clear();
+        if let Some(record) = record.ok().filter(|_| !run.report.is_row_bad()) {
+            self.note(run, &record);
+            self.write(run, &record);
+        }
+        run.end_row(&self.line)
+    }
+
+    fn note(&self, run: &mut Run<'_>, record: &Record<'_>) {
+        if !run.wants_notes() {
+            return;
+        }
+        for column in &self.columns {
+            if let (Some(field), Some(value)) = (column.field, column.input.and_then(|input| record.get(input))) {
+                run.note(field, value);
+            }
+        }
+    }
+
+    fn write(&mut self, run: &mut Run<'_>, record: &Record<'_>) {
+        let line = &mut self.line;
+        for (index, column) in self.columns.iter().filter(|column| column.is_delivered).enumerate() {
+            separate(index, line);
+            let start = line.len();
+            let value = column.input.and_then(|input| record.get(input)).unwrap_or_default();
+            match column.field {
+                Some(field) => _ = run.put_or_report(field, value, line),
+                None => line.extend_from_slice(value.as_bytes()),
+            }
+            if !column.is_plain {
+                quote(line, start);
+            }
+        }
+        if line.is_empty() {
+            // One empty field alone would be an empty line, which readers skip.
+            line.extend_from_slice(b"\"\"");
+        }
+        line.push(b'\n');
+    }
+}
+
 fn check_shape(record: &Record<'_>, columns: usize, report: &mut Report) {
     if record.len() != columns {
         report.bad("", "ZGL-ROW-FIELDS");
     } else if record.bytes() > ROW_MAX {
         report.bad("", "ZGL-ROW-LENGTH");
     }
-}
-
-fn write_row(run: &mut Run<'_>, delivered: &[&Column], record: &Record<'_>, line: &mut Vec<u8>) {
-    for (index, column) in delivered.iter().enumerate() {
-        separate(index, line);
-        let start = line.len();
-        let value = column.input.and_then(|input| record.get(input)).unwrap_or_default();
-        if let Err(code) = run.cells[column.cell].write(value, line) {
-            run.report.bad(&run.project.fields[column.cell].path, code);
-        }
-        if !column.is_plain {
-            quote(line, start);
-        }
-    }
-    if line.is_empty() {
-        // One empty field alone would be an empty line, which readers skip.
-        line.extend_from_slice(b"\"\"");
-    }
-    line.push(b'\n');
 }
 
 fn separate(index: usize, line: &mut Vec<u8>) {
@@ -97,7 +138,7 @@ fn separate(index: usize, line: &mut Vec<u8>) {
 }
 
 /// Reads the header and finds the delimiter.
-fn header(project: &CompiledProject, input: &mut dyn BufRead) -> Result<(Vec<String>, u8), TransformError> {
+fn header(run: &Run<'_>, input: &mut dyn BufRead) -> Result<(Vec<String>, u8), TransformError> {
     let mut line = Vec::new();
     let mut room = ROW_MAX as u64;
     let mut quotes = 0;
@@ -111,25 +152,40 @@ fn header(project: &CompiledProject, input: &mut dyn BufRead) -> Result<(Vec<Str
             break;
         }
     }
+    let is_listed = |name: &String| run.project.fields.iter().any(|field| run.column_name(field) == name);
     let parse = |delimiter| {
         let mut header = &line[..];
         let mut records = Records::of_text(delimiter, &mut header);
         let names: Vec<String> = records.next().ok()??.ok()?.fields().map(|name| name.trim().to_owned()).collect();
+        let found = names.iter().filter(|name| is_listed(name)).count();
         // More than one record: lines that end with a carriage return alone.
-        let found = names.iter().filter(|name| project.fields.iter().any(|field| field.path == **name)).count();
-        matches!(records.next(), Ok(None)).then_some((found, names))
+        matches!(records.next(), Ok(None)).then_some((found, names, delimiter))
     };
-    let (comma, semicolon) = (parse(b','), parse(b';'));
-    let best = match (comma, semicolon) {
-        (Some((commas, _)), Some((semicolons, names))) if semicolons > commas => Some((names, b';')),
-        (Some((_, names)), _) => Some((names, b',')),
-        (None, semicolon) => semicolon.map(|(_, names)| (names, b';')),
-    };
-    best.ok_or_else(|| refusal("ZGL-TTP-FORMAT", "the batch is neither NDJSON nor CSV with a header in UTF-8").into())
+    let mut best = None;
+    for (found, names, delimiter) in delimiters(run).iter().copied().filter_map(parse) {
+        if best.as_ref().is_none_or(|(most, _, _)| found > *most) {
+            best = Some((found, names, delimiter));
+        }
+    }
+    let neither = || refusal("ZGL-TTP-FORMAT", "the batch is neither NDJSON nor CSV with a header in UTF-8");
+    best.map(|(_, names, delimiter)| (names, delimiter)).ok_or_else(|| neither().into())
 }
 
-/// Compares the header with the project.
-fn plan(project: &CompiledProject, names: &[String]) -> Result<Vec<Column>, Reason> {
+/// What may part columns: what the project states, or what is found; only commas come back.
+fn delimiters(run: &Run<'_>) -> &'static [u8] {
+    match run.project.text.delimiter {
+        _ if run.is_back() => b",",
+        None => &DELIMITERS,
+        Some(Delimiter::Comma) => b",",
+        Some(Delimiter::Semicolon) => b";",
+        Some(Delimiter::Tab) => b"\t",
+        Some(Delimiter::Bar) => b"|",
+    }
+}
+
+/// The columns that are delivered, compared with the header.
+fn plan(run: &Run<'_>, names: &[String]) -> Result<Vec<Column>, Reason> {
+    let project = run.project;
     let mut places: HashMap<&str, usize> = HashMap::new();
     let twice: Vec<_> = names
         .iter()
@@ -139,6 +195,9 @@ fn plan(project: &CompiledProject, names: &[String]) -> Result<Vec<Column>, Reas
         .collect();
     if !twice.is_empty() {
         return Err(refusal("ZGL-TTP-COLUMNS", format!("{}: named twice", positions(&twice))));
+    }
+    if run.is_back() {
+        return Ok(columns_back(run, names));
     }
     // A column that is dropped may be left out by the sender.
     let missing: Vec<_> = project
@@ -153,7 +212,7 @@ fn plan(project: &CompiledProject, names: &[String]) -> Result<Vec<Column>, Reas
     let missing_text = || format!("missing: {}", missing[..missing.len().min(NAMED_MAX)].join(", "));
     let unlisted_text = || format!("{}: not listed in the project", positions(&unlisted));
     match (missing.is_empty(), refused) {
-        (true, false) => Ok(columns(project, &places)),
+        (true, false) => Ok(columns(project, |field| places.get(field.path.as_str()).copied())),
         (false, false) => Err(refusal("ZGL-TTP-MISSING", missing_text())),
         (true, true) => Err(refusal("ZGL-TTP-UNLISTED", unlisted_text())),
         (false, true) => Err(refusal("ZGL-TTP-COLUMNS", format!("{}; {}", missing_text(), unlisted_text()))),
@@ -166,12 +225,25 @@ fn positions(places: &[usize]) -> String {
     format!("column {}{}", named.join(", "), if places.len() > NAMED_MAX { " and more" } else { "" })
 }
 
-fn columns(project: &CompiledProject, places: &HashMap<&str, usize>) -> Vec<Column> {
-    let column = |(cell, field): (usize, &crate::project::FieldDocument)| Column {
-        cell,
-        input: places.get(field.path.as_str()).copied(),
-        is_delivered: field.action != ActionName::Drop,
-        is_plain: CompiledProject::is_plain(field),
+/// The project's columns, in its order, where the batch has them.
+pub(crate) fn columns(project: &CompiledProject, place: impl Fn(&FieldDocument) -> Option<usize>) -> Vec<Column> {
+    let column = |(field, document): (usize, &FieldDocument)| Column {
+        field: Some(field),
+        input: place(document),
+        name: document.output_name().to_owned(),
+        is_delivered: document.action != ActionName::Drop,
+        is_plain: CompiledProject::is_plain(document),
     };
     project.fields.iter().enumerate().map(column).collect()
+}
+
+/// The batch's columns, in its order; those of the project get their own names back.
+fn columns_back(run: &Run<'_>, names: &[String]) -> Vec<Column> {
+    let fields = &run.project.fields;
+    let column = |(place, name): (usize, &String)| {
+        let field = fields.iter().position(|field| field.output_name() == name && field.action != ActionName::Drop);
+        let name = field.map_or(name, |field| &fields[field].path).clone();
+        Column { field, input: Some(place), name, is_delivered: true, is_plain: false }
+    };
+    names.iter().enumerate().map(column).collect()
 }

@@ -9,22 +9,42 @@
 
 #![forbid(unsafe_code)]
 
+mod coarse;
 mod compiled;
 mod csv_rows;
+mod dates;
+mod fhir;
+pub mod fields;
+mod fixed_rows;
+pub mod form;
+mod hl7;
 mod job;
+mod json;
+mod json_stream;
+mod lines;
 mod ndjson_rows;
+mod outlet;
+mod paths;
 pub mod project;
 mod random;
 mod records;
+mod references;
 mod refusal;
+mod run;
+mod scrub;
 mod shuffle;
+pub mod small_cells;
+mod transcode;
 pub mod transform;
 mod values;
 pub mod worker;
+mod xml_rows;
+mod xml_tree;
 
+pub use coarse::Area;
 pub use compiled::CompiledProject;
 pub use project::{ProjectDocument, ProjectError};
 pub use refusal::TransformError;
 pub use shuffle::ScratchDir;
-pub use transform::{Format, Summary, transform};
+pub use transform::{Format, Guard, Summary, restore, transform, transform_counted};
 pub use worker::Ttp;

@@ -8,20 +8,29 @@
 //! unlisted = "refuse"          # or "drop": columns that no field names
 //! rows = "shuffle"             # or "keep": the order of rows in what is delivered
 //! bad_rows = "refuse-batch"    # or "refuse-row": deliver the good rows
+//! format = "fhir"              # csv, fixed-width, ndjson, fhir, kmehr, xml, hl7v2; without it CSV or NDJSON, as sent
+//! text = { encoding = "latin-1", delimiter = ";" }        # UTF-8 and, in CSV, found by the header, if not stated
+//! record = "ClinicalDocument"  # in xml: the element that is one row
+//! patient = ["niss"]           # listed paths: who a row is about (shift-dates, small cells)
+//! names = ["last_name"]        # listed paths: the patient's names, for scrub-text
+//! small_cells = { quasi = ["birth_date", "sex"], k = 5, sensitive = "icd10", l = 2 }
 //! [[fields]]
-//! path = "niss"                # a CSV column, or a dotted path in NDJSON
-//! kind = "ssin"                # ssin, date, postcode, text (the default)
-//! action = "pseudonym"         # pseudonym, one-way, drop, keep, generalise
+//! path = "niss"                # a CSV column, or a dotted path; see the module `fields` for the other keys
+//! kind = "ssin"
+//! action = "pseudonym"
 //! required = true              # an empty value makes a bad row
 //! ```
-//! `to` goes with `generalise`: `"year"` or `"month"` for a date, a number of first digits for a postcode. `domain` goes
-//! with tokens: equal values of one domain get equal tokens; it defaults to the kind and must be given for text.
-//! `scope = "sender"` keeps numbers that each sender issues itself apart. `prefix = "Patient/"` is taken off before the
-//! value becomes a token and put before the token again, so that references link with the identifier they hold.
+//! `domain` goes with tokens: equal values of one domain get equal tokens; it defaults to the kind and must be given for
+//! text. `scope = "sender"` keeps numbers that each sender issues itself apart. `prefix = "Patient/"` is taken off before
+//! the value becomes a token and put before the token again, so that references link with the identifier they hold.
 //! `family = "…"` lets documents that name the same family and recipient share pseudonyms: they share one key root.
+//! In `fhir`, `kmehr`, `xml` and `hl7v2` paths are patterns (module `paths`).
 //!
 //! Failure behaviour: an unknown key, a contradiction or a field that would let an identifier pass is refused with the
 //! rule ([`ProjectError`]); documents hold no patient data, so errors quote paths.
+
+pub use crate::fields::{ActionName, Coarseness, FieldDocument, ScopeName, TokenFormat, ValueKind, is_name};
+pub use crate::form::{Delimiter, Encoding, FormatName, SmallCells, TextDocument};
 
 use chrono::NaiveDate;
 use schemars::JsonSchema;
@@ -77,6 +86,24 @@ pub struct ProjectDocument {
     /// What a bad row does to its batch.
     #[serde(default)]
     pub bad_rows: BadRows,
+    /// The form of batches; CSV or NDJSON, whichever comes, if not stated.
+    #[serde(default)]
+    pub format: Option<FormatName>,
+    /// How text is written.
+    #[serde(default)]
+    pub text: TextDocument,
+    /// In XML: the dotted path of the element that is one row.
+    #[serde(default)]
+    pub record: Option<String>,
+    /// Listed paths that say who a row is about; the first that has a value counts.
+    #[serde(default)]
+    pub patient: Vec<String>,
+    /// Listed paths that hold the patient's names.
+    #[serde(default)]
+    pub names: Vec<String>,
+    /// Rows that would tell too few patients apart are held back.
+    #[serde(default)]
+    pub small_cells: Option<SmallCells>,
     /// The fields, 1 to 1,000; CSV is delivered in their order.
     pub fields: Vec<FieldDocument>,
 }
@@ -128,128 +155,8 @@ pub enum BadRows {
     RefuseRow,
 }
 
-/// One field as it is written.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct FieldDocument {
-    /// A CSV column, or a dotted path in NDJSON; a path through an array holds for each element.
-    pub path: String,
-    /// What the values are.
-    #[serde(default)]
-    pub kind: ValueKind,
-    /// What becomes of them.
-    pub action: ActionName,
-    /// With `generalise`: `year`, `month`, or how many first digits.
-    #[serde(default)]
-    #[schemars(with = "Option<serde_json::Value>")]
-    pub to: Option<Coarseness>,
-    /// With tokens: fields of one domain link.
-    #[serde(default)]
-    pub domain: Option<String>,
-    /// With tokens: keep the senders' own numbers apart.
-    #[serde(default)]
-    pub scope: Option<ScopeName>,
-    /// With tokens: text before the identifier, which stays.
-    #[serde(default)]
-    pub prefix: Option<String>,
-    /// Whether an empty value makes a bad row.
-    #[serde(default)]
-    pub required: bool,
-}
-
-/// What a field's values are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum ValueKind {
-    /// A national number (NISS, INSZ), with or without punctuation; its check digits are checked.
-    Ssin,
-    /// `YYYY-MM-DD` or an RFC 3339 timestamp.
-    Date,
-    /// Letters and digits, at most 10, at least one digit.
-    Postcode,
-    /// Anything.
-    #[default]
-    Text,
-}
-
-impl ValueKind {
-    /// As it is written in documents; the default domain.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            ValueKind::Ssin => "ssin",
-            ValueKind::Date => "date",
-            ValueKind::Postcode => "postcode",
-            ValueKind::Text => "text",
-        }
-    }
-}
-
-/// What becomes of a field's values.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum ActionName {
-    /// A token that whoever holds the project's root can undo (AES-256-SIV).
-    Pseudonym,
-    /// A token that nobody can undo (HMAC-SHA-256).
-    OneWay,
-    /// Left out.
-    Drop,
-    /// Delivered as it is.
-    Keep,
-    /// Made coarser.
-    Generalise,
-}
-
-/// What a value is made coarser to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Coarseness {
-    /// A date's year.
-    Year,
-    /// A date's year and month.
-    Month,
-    /// A postcode's first characters.
-    Digits(usize),
-}
-
-impl<'de> Deserialize<'de> for Coarseness {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Written {
-            Number(usize),
-            Word(String),
-        }
-        match Written::deserialize(deserializer)? {
-            Written::Number(digits) => Ok(Coarseness::Digits(digits)),
-            Written::Word(word) => match word.as_str() {
-                "year" => Ok(Coarseness::Year),
-                "month" => Ok(Coarseness::Month),
-                digits => digits
-                    .replace("digits", "")
-                    .trim()
-                    .parse()
-                    .map(Coarseness::Digits)
-                    .map_err(|_| serde::de::Error::custom("`to` is \"year\", \"month\" or a number of digits")),
-            },
-        }
-    }
-}
-
-/// Whose numbers they are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum ScopeName {
-    /// Each sender issues its own.
-    Sender,
-}
-
 /// Most senders and most fields of a project: far above any agreement, low enough to be read at start.
 const ITEMS_MAX: usize = 1_000;
-/// Longest name, domain and prefix.
-const NAME_MAX: usize = 64;
-/// Most first digits of a postcode that still make it coarser somewhere (ZIP+4 to its area).
-const DIGITS_MAX: usize = 5;
 
 fn first_form() -> u32 {
     1
@@ -303,62 +210,18 @@ impl ProjectDocument {
         if let Some((_, rule)) = rules.into_iter().find(|(holds, _)| !holds) {
             return Err(ProjectError::Rule(rule));
         }
+        self.check_form()?;
         let mut paths = HashSet::new();
         for field in &self.fields {
-            let rule = if paths.insert(&field.path) { field.broken_rule() } else { Some("path is listed twice") };
-            if let Some(rule) = rule {
+            let is_tree = self.format.is_some_and(FormatName::is_tree);
+            let rule =
+                if !paths.insert(&field.path) { Some("path is listed twice") } else { field.broken_rule(is_tree) };
+            if let Some(rule) = rule.or_else(|| self.form_rule(field)) {
                 return Err(ProjectError::Field { path: field.path.clone(), rule });
             }
         }
         Ok(())
     }
-}
-
-impl FieldDocument {
-    fn broken_rule(&self) -> Option<&'static str> {
-        use ActionName::{Drop, Generalise, Keep, OneWay, Pseudonym};
-        let is_token = matches!(self.action, Pseudonym | OneWay);
-        let is_generalised = self.action == Generalise;
-        let has_domain = self.domain.is_some() || self.kind != ValueKind::Text;
-        let rules = [
-            (is_path(&self.path), "path is 1 to 255 characters, without empty parts"),
-            (!is_token || has_domain, "a token of a text needs a domain: which numbers are these?"),
-            (is_token || self.domain.is_none(), "domain goes with pseudonym and one-way only"),
-            (self.domain.as_deref().is_none_or(is_name), "domain is 1 to 64 lower-case letters, digits and hyphens"),
-            (is_token || self.scope.is_none(), "scope goes with pseudonym and one-way only"),
-            (is_token || self.prefix.is_none(), "prefix goes with pseudonym and one-way only"),
-            (self.prefix.as_deref().is_none_or(is_prefix), "prefix is 1 to 64 characters"),
-            (is_generalised == self.to.is_some(), "`to` goes with generalise, and generalise needs it"),
-            (
-                !is_generalised || self.can_generalise(),
-                "a date goes to \"year\" or \"month\", a postcode to 1 to 5 digits",
-            ),
-            (self.kind != ValueKind::Ssin || self.action != Keep, "a national number cannot be kept"),
-            (self.action != Drop || !self.required, "what is dropped cannot be required"),
-        ];
-        rules.into_iter().find(|(holds, _)| !holds).map(|(_, rule)| rule)
-    }
-
-    fn can_generalise(&self) -> bool {
-        match (self.kind, self.to) {
-            (ValueKind::Date, Some(Coarseness::Year | Coarseness::Month)) => true,
-            (ValueKind::Postcode, Some(Coarseness::Digits(digits))) => (1..=DIGITS_MAX).contains(&digits),
-            _ => false,
-        }
-    }
-}
-
-fn is_name(text: &str) -> bool {
-    let plain = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
-    (1..=NAME_MAX).contains(&text.len()) && text.bytes().all(plain) && !text.starts_with('-')
-}
-
-fn is_path(text: &str) -> bool {
-    (1..=255).contains(&text.len()) && text.split('.').all(|part| !part.is_empty())
-}
-
-fn is_prefix(text: &str) -> bool {
-    (1..=NAME_MAX).contains(&text.len())
 }
 
 #[cfg(test)]

@@ -29,6 +29,14 @@ impl<'a> Random<'a> {
         }
     }
 
+    /// Fills `out` with random bytes.
+    pub(crate) fn bytes(&mut self, out: &mut [u8]) {
+        for chunk in out.chunks_mut(4) {
+            let bytes = self.next().to_le_bytes();
+            chunk.copy_from_slice(&bytes[..chunk.len()]);
+        }
+    }
+
     fn next(&mut self) -> u32 {
         if self.used == POOL {
             (self.fill)(&mut self.pool);

@@ -19,9 +19,12 @@ const RECORD_MAX: usize = ROW_MAX + (64 << 10);
 /// What the parser gets after a batch's last byte: the end of a line, and a row that can only come from here.
 const END: &[u8] = b"\n.";
 
+/// What may part columns; where the header does not decide, the first of them.
+pub(crate) const DELIMITERS: [u8; 4] = *b",;\t|";
+
 thread_local! {
-    /// Parsers at rest: for commas, for semicolons.
-    static AT_REST: RefCell<[Option<Reader>; 2]> = const { RefCell::new([None, None]) };
+    /// Parsers at rest, one for each delimiter.
+    static AT_REST: RefCell<[Option<Reader>; 4]> = const { RefCell::new([None, None, None, None]) };
 }
 
 /// See the module's header.
@@ -47,7 +50,7 @@ pub(crate) struct Record<'a> {
 }
 
 impl<'a> Records<'a> {
-    /// The records of a batch; any delimiter but the semicolon is taken for the comma.
+    /// The records of a batch; a delimiter that is not one of [`DELIMITERS`] is taken for the comma.
     pub(crate) fn of_batch(delimiter: u8, input: &'a mut dyn BufRead) -> Records<'a> {
         let mut records = Records::of_text(delimiter, input);
         records.end = END;
@@ -56,7 +59,8 @@ impl<'a> Records<'a> {
 
     /// The records of a text in which a last open quote ends with the text.
     pub(crate) fn of_text(delimiter: u8, input: &'a mut dyn BufRead) -> Records<'a> {
-        let (place, delimiter) = if delimiter == b';' { (1, b';') } else { (0, b',') };
+        let place = DELIMITERS.iter().position(|known| *known == delimiter).unwrap_or(0);
+        let delimiter = DELIMITERS[place];
         let kept = AT_REST.with_borrow_mut(|parsers| parsers[place].take());
         let parser = Some(kept.unwrap_or_else(|| ReaderBuilder::new().delimiter(delimiter).build()));
         Records { parser, place, input, end: &[], beyond: 0, bytes: vec![0; 1_024], ends: vec![0; 64] }
@@ -116,7 +120,8 @@ impl Drop for Records<'_> {
 }
 
 impl<'a> Record<'a> {
-    fn new(bytes: &'a [u8], ends: &'a [usize]) -> Option<Record<'a>> {
+    /// Fields that lie one behind the other, each ending at its place; none where that is not UTF-8.
+    pub(crate) fn new(bytes: &'a [u8], ends: &'a [usize]) -> Option<Record<'a>> {
         let text = std::str::from_utf8(bytes).ok()?;
         ends.iter().all(|end| text.is_char_boundary(*end)).then_some(Record { text, ends })
     }
@@ -168,8 +173,21 @@ mod tests {
     }
 
     /// What batches are made of, and what makes them hard to read.
-    const PIECES: &[&[u8]] =
-        &[b"a", b",", b";", b"\"", b"\n", b"\r", b"\xC3\xA9", b"\xFF", b"a long field", b"\"q,\"\"\n\"", b"\n\r\n"];
+    const PIECES: &[&[u8]] = &[
+        b"a",
+        b",",
+        b";",
+        b"\t",
+        b"|",
+        b"\"",
+        b"\n",
+        b"\r",
+        b"\xC3\xA9",
+        b"\xFF",
+        b"a long field",
+        b"\"q,\"\"\n\"",
+        b"\n\r\n",
+    ];
 
     proptest! {
         #[test]
@@ -178,7 +196,7 @@ mod tests {
             chunk in 3usize..50,
         ) {
             let bytes = pieces.concat();
-            for delimiter in [b',', b';'] {
+            for delimiter in DELIMITERS {
                 prop_assert_eq!(found(&bytes, delimiter, chunk), expected(&bytes, delimiter));
             }
         }

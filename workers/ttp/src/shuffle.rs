@@ -19,7 +19,7 @@ use std::path::Path;
 use zegel_core::{Keys, Sealed};
 
 /// Rows held in memory before buckets are begun: more than most batches, little beside the process.
-const MEMORY_MAX: usize = 8 << 20;
+pub(crate) const MEMORY_MAX: usize = 8 << 20;
 /// Buckets of a level. With 8 MiB in memory one level does 1 GiB, two do 128 GiB.
 const BUCKETS: usize = 128;
 /// A bucket's buffer: 128 of them are 4 MiB.
@@ -39,24 +39,24 @@ pub struct ScratchDir<'a> {
 
 /// Rows in memory: their bytes, and where each one lies.
 #[derive(Default)]
-struct Pile {
+pub(crate) struct Pile {
     bytes: Vec<u8>,
     rows: Vec<(u32, u32)>,
 }
 
 impl Pile {
-    fn size(&self) -> usize {
+    pub(crate) fn size(&self) -> usize {
         self.bytes.len() + self.rows.len() * size_of::<(u32, u32)>()
     }
 
-    fn push(&mut self, row: &[u8]) -> io::Result<()> {
+    pub(crate) fn push(&mut self, row: &[u8]) -> io::Result<()> {
         let place = u32::try_from(self.bytes.len()).ok().zip(u32::try_from(row.len()).ok());
         self.rows.push(place.ok_or(io::ErrorKind::OutOfMemory)?);
         self.bytes.extend_from_slice(row);
         Ok(())
     }
 
-    fn rows(&self) -> impl Iterator<Item = &[u8]> {
+    pub(crate) fn rows(&self) -> impl Iterator<Item = &[u8]> {
         self.rows.iter().map(|&(start, length)| &self.bytes[start as usize..][..length as usize])
     }
 
@@ -124,7 +124,14 @@ struct Bucket {
     rows: usize,
 }
 
-struct Spill<'a> {
+/// A bucket that is complete.
+pub(crate) struct Chain {
+    /// Where its latest chunk is.
+    pub(crate) latest: u64,
+    pub(crate) rows: usize,
+}
+
+pub(crate) struct Spill<'a> {
     scratch: ScratchDir<'a>,
     file: File,
     end: u64,
@@ -132,13 +139,18 @@ struct Spill<'a> {
 }
 
 impl<'a> Spill<'a> {
-    fn new(scratch: ScratchDir<'a>) -> io::Result<Spill<'a>> {
+    pub(crate) fn new(scratch: ScratchDir<'a>) -> io::Result<Spill<'a>> {
         let file = tempfile::tempfile_in(scratch.folder)?;
         Ok(Spill { scratch, file, end: 0, buckets: (0..BUCKETS).map(|_| Bucket::default()).collect() })
     }
 
     fn push(&mut self, row: &[u8], random: &mut Random<'_>) -> io::Result<()> {
-        let index = random.below(BUCKETS);
+        self.push_to(random.below(BUCKETS), row)
+    }
+
+    /// Puts a row into the bucket of this number, modulo the number of buckets.
+    pub(crate) fn push_to(&mut self, number: usize, row: &[u8]) -> io::Result<()> {
+        let index = number % BUCKETS;
         let length = u32::try_from(row.len()).map_err(|_| io::ErrorKind::OutOfMemory)?;
         let bucket = &mut self.buckets[index];
         bucket.buffer.extend_from_slice(&length.to_be_bytes());
@@ -146,6 +158,14 @@ impl<'a> Spill<'a> {
         bucket.bytes += row.len();
         bucket.rows += 1;
         if bucket.buffer.len() >= CHUNK { self.flush(index) } else { Ok(()) }
+    }
+
+    /// The buckets that have rows, for [`Spill::read_chain`]; afterwards no row can be put.
+    pub(crate) fn chains(&mut self) -> io::Result<Vec<Chain>> {
+        (0..BUCKETS).try_for_each(|index| self.flush(index))?;
+        let buckets = std::mem::take(&mut self.buckets);
+        let chain = |bucket: Bucket| Chain { latest: bucket.latest, rows: bucket.rows };
+        Ok(buckets.into_iter().map(chain).filter(|chain| chain.rows > 0).collect())
     }
 
     fn flush(&mut self, index: usize) -> io::Result<()> {
@@ -192,7 +212,7 @@ impl<'a> Spill<'a> {
     }
 
     /// Hands every row of a bucket to `take`, the latest chunk first.
-    fn read_chain(&self, latest: u64, mut take: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+    pub(crate) fn read_chain(&self, latest: u64, mut take: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
         let mut next = latest;
         while let Some(offset) = next.checked_sub(1) {
             let mut header = [0u8; CHUNK_HEADER];

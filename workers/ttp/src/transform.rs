@@ -1,29 +1,29 @@
-//! A batch in, the project's batch out: streamed, never wholly in memory.
+//! A batch in, the project's batch out: streamed, never wholly in memory. And the way back.
 //!
-//! What comes in: UTF-8, a byte order mark is skipped. The first character that is not white space decides the form:
-//! `{` means NDJSON, anything else CSV with a header. What goes out is canonical, so that nothing in its dialect is the
-//! sender's: CSV with commas, `\n`, quotes only where RFC 4180 asks for them and the columns in the project's order;
-//! NDJSON with sorted members and no white space.
+//! What comes in: UTF-8 unless the project states another encoding; a byte order mark is skipped. The form is the
+//! project's; where it states none, the first character that is not white space decides: `{` means NDJSON, anything else
+//! CSV with a header. A batch that is not of the stated form is refused. What goes out is canonical, so that nothing in its
+//! dialect is the sender's: see the module of each form.
 //!
 //! Invariant (I7): memory is bounded by the largest row (1 MiB) and the shuffle's budget, whatever the batch's size.
-//! Failure: on any error what was written is to be thrown away. A row over 1 MiB ends a CSV batch (an open quote
-//! swallows the rest); in NDJSON it is a bad row.
+//! Failure: on any error what was written is to be thrown away. A row over 1 MiB ends a batch whose rows have no other end
+//! (CSV, XML, a FHIR bundle); in NDJSON, fixed-width text and HL7 v2 it is a bad row.
 
 use crate::compiled::CompiledProject;
-use crate::project::{BadRows, Rows};
-use crate::random::Random;
-use crate::refusal::{Report, TransformError, refusal};
-use crate::shuffle::{ScratchDir, Shuffle};
-use crate::values::Cell;
-use crate::{csv_rows, ndjson_rows};
+use crate::outlet::Outlet;
+use crate::project::{Encoding, FormatName};
+use crate::refusal::{TransformError, refusal};
+use crate::run::{Run, Way};
+use crate::shuffle::ScratchDir;
+use crate::small_cells::{CellsReport, Ledger, NoLedger};
+use crate::transcode::Transcode;
+use crate::{csv_rows, fhir, fixed_rows, hl7, ndjson_rows, xml_rows};
 use schemas::MailboxAddress;
 use schemas::messages::BadRow;
-use std::io::{BufRead, BufWriter, Read, Write};
+use std::io::{BufRead, Read, Write};
 
 /// The longest row that is taken.
 pub const ROW_MAX: usize = 1 << 20;
-/// Bytes collected before they are written out: below the size at which freeing makes the allocator tidy up.
-const OUT_BUFFER: usize = 32 << 10;
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
 /// The form of a batch.
@@ -34,6 +34,16 @@ pub enum Format {
     Csv,
     /// One JSON object a line.
     Ndjson,
+    /// A FHIR bundle in JSON.
+    Fhir,
+    /// One FHIR resource a line.
+    FhirNdjson,
+    /// A KMEHR message.
+    Kmehr,
+    /// Another XML document.
+    Xml,
+    /// HL7 v2 messages in ER7.
+    Hl7v2,
 }
 
 impl Format {
@@ -42,7 +52,10 @@ impl Format {
     pub fn file_name(self) -> &'static str {
         match self {
             Format::Csv => "batch.csv",
-            Format::Ndjson => "batch.ndjson",
+            Format::Ndjson | Format::FhirNdjson => "batch.ndjson",
+            Format::Fhir => "batch.json",
+            Format::Kmehr | Format::Xml => "batch.xml",
+            Format::Hl7v2 => "batch.hl7",
         }
     }
 
@@ -52,6 +65,10 @@ impl Format {
         match self {
             Format::Csv => "text/csv",
             Format::Ndjson => "application/x-ndjson",
+            Format::Fhir => "application/fhir+json",
+            Format::FhirNdjson => "application/fhir+ndjson",
+            Format::Kmehr | Format::Xml => "application/xml",
+            Format::Hl7v2 => "x-application/hl7-v2+er7",
         }
     }
 }
@@ -69,59 +86,18 @@ pub struct Summary {
     pub bad: Vec<BadRow>,
     /// How many rows were left out.
     pub bad_rows: u64,
-}
-
-/// Rows on their way out.
-pub(crate) struct Outlet<'a> {
-    out: BufWriter<&'a mut dyn Write>,
-    random: Random<'a>,
-    shuffle: Option<Shuffle<'a>>,
-}
-
-impl Outlet<'_> {
-    /// Writes what stands before all rows.
-    pub(crate) fn header(&mut self, line: &[u8]) -> Result<(), TransformError> {
-        Ok(self.out.write_all(line)?)
-    }
-
-    pub(crate) fn row(&mut self, line: &[u8]) -> Result<(), TransformError> {
-        match &mut self.shuffle {
-            Some(shuffle) => shuffle.push(line, &mut self.random),
-            None => Ok(self.out.write_all(line)?),
-        }
-    }
-
-    fn finish(mut self) -> Result<(), TransformError> {
-        if let Some(shuffle) = self.shuffle.take() {
-            shuffle.finish(&mut self.random, &mut self.out)?;
-        }
-        Ok(self.out.flush()?)
-    }
-}
-
-/// One batch at work.
-pub(crate) struct Run<'a> {
-    pub(crate) project: &'a CompiledProject,
-    pub(crate) cells: Vec<Cell>,
-    pub(crate) outlet: Outlet<'a>,
-    pub(crate) report: Report,
-}
-
-impl Run<'_> {
-    /// Ends the present row: delivers `line`, unless the row is bad or the batch is refused already.
-    pub(crate) fn end_row(&mut self, line: &[u8]) -> Result<(), TransformError> {
-        let is_refused = self.report.bad_rows > 0 && self.project.bad_rows == BadRows::RefuseBatch;
-        if is_refused || self.report.is_row_bad() {
-            return Ok(());
-        }
-        self.report.rows_out += 1;
-        self.outlet.row(line)
-    }
+    /// Fields whose tokens had under 1,000 different values in 1,000 rows or more: how often each comes may tell which it
+    /// is.
+    #[serde(default)]
+    pub few_values: Vec<String>,
+    /// What was held back because too few patients would have been told apart.
+    #[serde(default)]
+    pub cells: Option<CellsReport>,
 }
 
 /// Transforms the batch of `sender` for the project. Without `scratch`, a batch that does not fit in 8 MiB and is to be
 /// shuffled fails. `random` fills a buffer with unpredictable bytes. Whether the sender may send is not checked here
-/// ([`CompiledProject::admit`] does).
+/// ([`CompiledProject::admit`] does). Small cells are counted in this batch alone.
 ///
 /// # Errors
 /// [`TransformError`]; what was written to `output` is to be thrown away.
@@ -133,39 +109,134 @@ pub fn transform<'a>(
     scratch: Option<ScratchDir<'a>>,
     random: &'a mut dyn FnMut(&mut [u8]),
 ) -> Result<Summary, TransformError> {
-    let shuffle = (project.rows == Rows::Shuffle).then(|| Shuffle::new(scratch));
-    let out = BufWriter::with_capacity(OUT_BUFFER, output);
-    let outlet = Outlet { out, random: Random::new(random), shuffle };
-    let mut run = Run { project, cells: project.cells(sender), outlet, report: Report::default() };
+    transform_counted(project, sender, input, output, scratch, random, &mut NoLedger)
+}
 
+/// As [`transform`], with what earlier batches released. What this one releases is added to the ledger, which is to be kept
+/// only when the result is delivered.
+///
+/// # Errors
+/// As [`transform`].
+pub fn transform_counted<'a>(
+    project: &'a CompiledProject,
+    sender: &MailboxAddress,
+    input: &mut dyn BufRead,
+    output: &'a mut dyn Write,
+    scratch: Option<ScratchDir<'a>>,
+    random: &'a mut dyn FnMut(&mut [u8]),
+    ledger: &mut dyn Ledger,
+) -> Result<Summary, TransformError> {
+    let outlet = Outlet::new(project.rows, output, scratch, random);
+    let mut run = Run::new(project, sender, Way::Forward, outlet, scratch);
+    let format = read(&mut run, input)?;
+    finish(run, format, ledger)
+}
+
+/// Whether a token that came back may be undone.
+pub type Guard<'g> = dyn FnMut(u64, &str, &str) -> bool + 'g;
+
+/// Brings a batch that was delivered, and perhaps enriched, back to what `sender` knows: tokens are undone, dates moved
+/// back, and columns and members that the project does not list pass as they are, in the order of the batch. `guard` is
+/// asked for each token: row (from 1), the field's path, the token; one that it refuses makes a bad row. A CSV batch needs
+/// no column of the project.
+///
+/// # Errors
+/// As [`transform`].
+pub fn restore<'a>(
+    project: &'a CompiledProject,
+    sender: &MailboxAddress,
+    input: &mut dyn BufRead,
+    output: &'a mut dyn Write,
+    random: &'a mut dyn FnMut(&mut [u8]),
+    guard: &'a mut Guard<'a>,
+) -> Result<Summary, TransformError> {
+    let outlet = Outlet::new(crate::project::Rows::Keep, output, None, random);
+    let mut run = Run::new(project, sender, Way::Back(guard), outlet, None);
+    let format = read(&mut run, input)?;
+    finish(run, format, &mut NoLedger)
+}
+
+fn read(run: &mut Run<'_>, input: &mut dyn BufRead) -> Result<Format, TransformError> {
+    // What comes back was delivered in the canonical form.
+    match run.project.text.encoding {
+        Encoding::Utf8 => read_utf8(run, input),
+        _ if run.is_back() => read_utf8(run, input),
+        encoding => read_utf8(run, &mut Transcode::new(input, encoding)),
+    }
+}
+
+fn read_utf8(run: &mut Run<'_>, input: &mut dyn BufRead) -> Result<Format, TransformError> {
     let mut head = Vec::new();
     (&mut *input).take(BYTE_ORDER_MARK.len() as u64).read_to_end(&mut head)?;
     let head = head.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&head);
     let mut input = head.chain(input);
-    let format = match first_byte(&mut input)? {
-        None => return Err(refusal("ZGL-TTP-EMPTY", "the batch is empty").into()),
-        Some(b'{') => Format::Ndjson,
-        Some(_) => Format::Csv,
+    let is_fixed = run.project.format == Some(FormatName::FixedWidth) && !run.is_back();
+    // In fixed-width text a blank at the beginning is part of the first row.
+    let first = if is_fixed { input.fill_buf()?.first().copied() } else { first_byte(&mut input)? };
+    let Some(first) = first else { return Err(refusal("ZGL-TTP-EMPTY", "the batch is empty").into()) };
+    let form = match run.project.format {
+        None if first == b'{' => FormatName::Ndjson,
+        None => FormatName::Csv,
+        Some(FormatName::FixedWidth) if run.is_back() => FormatName::Csv,
+        Some(form) => form,
     };
-    match format {
-        Format::Ndjson => ndjson_rows::run(&mut run, &mut input)?,
-        Format::Csv => csv_rows::run(&mut run, &mut input)?,
+    let begins_as = |expected: &[u8], what| {
+        let is_so = expected.contains(&first);
+        is_so.then_some(()).ok_or_else(|| refusal("ZGL-TTP-FORMAT", format!("the batch is not {what}")))
+    };
+    match form {
+        FormatName::Csv if first == b'{' && run.project.format.is_some() => {
+            Err(refusal("ZGL-TTP-FORMAT", "the batch is JSON, and the project's is CSV").into())
+        }
+        FormatName::Csv => csv_rows::run(run, &mut input).map(|()| Format::Csv),
+        FormatName::FixedWidth => fixed_rows::run(run, &mut input).map(|()| Format::Csv),
+        FormatName::Ndjson => {
+            begins_as(b"{", "NDJSON")?;
+            ndjson_rows::run(run, &mut input).map(|()| Format::Ndjson)
+        }
+        FormatName::Fhir => {
+            begins_as(b"{", "FHIR in JSON")?;
+            fhir::run(run, &mut input)
+        }
+        FormatName::Kmehr => {
+            begins_as(b"<", "KMEHR in XML")?;
+            xml_rows::run(run, &mut input, true).map(|()| Format::Kmehr)
+        }
+        FormatName::Xml => {
+            begins_as(b"<", "XML")?;
+            xml_rows::run(run, &mut input, false).map(|()| Format::Xml)
+        }
+        FormatName::Hl7v2 => {
+            begins_as(b"MFB\x0B", "HL7 v2 in ER7")?;
+            hl7::run(run, &mut input).map(|()| Format::Hl7v2)
+        }
     }
-    finish(run, format)
 }
 
-fn finish(run: Run<'_>, format: Format) -> Result<Summary, TransformError> {
-    let Run { project, outlet, report, .. } = run;
+fn finish(run: Run<'_>, format: Format, ledger: &mut dyn Ledger) -> Result<Summary, TransformError> {
+    let is_strict = run.is_strict();
+    let (few_values, Run { mut outlet, mut report, gate, .. }) = (run.few_values(), run);
     if report.rows_in == 0 {
         return Err(refusal("ZGL-TTP-EMPTY", "the batch has no rows").into());
     }
     // Of a batch in which every row is bad nothing is left to deliver.
-    if report.bad_rows > 0 && (project.bad_rows == BadRows::RefuseBatch || report.rows_out == 0) {
+    if report.bad_rows > 0 && (is_strict || report.rows_out == 0) {
         return Err(report.refusal().into());
     }
+    let cells = match gate {
+        Some(gate) => Some(gate.release(ledger, &mut outlet)?),
+        None => None,
+    };
+    if let Some(cells) = &cells {
+        report.rows_out -= cells.rows_held;
+        if report.rows_out == 0 {
+            let text = "every row would tell too few patients apart";
+            return Err(refusal("ZGL-TTP-CELLS", text).into());
+        }
+    }
     outlet.finish()?;
-    let Report { rows_in, rows_out, bad, bad_rows, .. } = report;
-    Ok(Summary { format, rows_in, rows_out, bad, bad_rows })
+    let crate::refusal::Report { rows_in, rows_out, bad, bad_rows, .. } = report;
+    Ok(Summary { format, rows_in, rows_out, bad, bad_rows, few_values, cells })
 }
 
 /// Skips white space and looks at the first byte behind it.

@@ -1,15 +1,21 @@
-//! What becomes of one value: checked by its kind, then kept, made coarser, or made a token.
+//! What becomes of one value: checked by its kind, then kept, changed or made a token; and the way back.
 //!
 //! Values are trimmed before they are checked or made tokens, and text is brought to Unicode form C, so that the same
 //! number written in two ways is one patient. An empty value stays empty; it never becomes a token.
+//! The way back ([`Cell::restore`]) undoes tokens and moved dates; what was made coarser, scrubbed or replaced stays as it
+//! was delivered.
 //! Failure: a code of `schemas::codes` for the row's report.
 
-use crate::project::{FieldDocument, ValueKind};
-use chrono::{DateTime, NaiveDate};
+use crate::coarse::{self, Area, Buckets};
+use crate::dates::Date;
+use crate::fields::{FieldDocument, ValueKind};
+use crate::references::{Ids, References, id_of};
+use crate::scrub::{Names, scrub};
+use chrono::Datelike;
 use schemas::ids::{self, Ssin};
 use std::borrow::Cow;
 use std::io::Write;
-use zegel_crypto::pseudonym::{OneWay, Reversible};
+use zegel_crypto::pseudonym::{Draw, NONCE, OneWay, Randomised, Reversible, SsinCipher};
 
 /// A value that breaks its rule.
 pub(crate) type RowCode = &'static str;
@@ -18,17 +24,47 @@ pub(crate) const REQUIRED: RowCode = "ZGL-ROW-REQUIRED";
 const SSIN: RowCode = "ZGL-ROW-SSIN";
 const DATE: RowCode = "ZGL-ROW-DATE";
 const POSTCODE: RowCode = "ZGL-ROW-POSTCODE";
-const LENGTH: RowCode = "ZGL-ROW-LENGTH";
+const NIS: RowCode = "ZGL-ROW-NIS";
+const NUMBER: RowCode = "ZGL-ROW-NUMBER";
+const SEX: RowCode = "ZGL-ROW-SEX";
+pub(crate) const LENGTH: RowCode = "ZGL-ROW-LENGTH";
+pub(crate) const ID: RowCode = "ZGL-ROW-ID";
+pub(crate) const PATIENT: RowCode = "ZGL-ROW-PATIENT";
+pub(crate) const TOKEN: RowCode = "ZGL-ROW-TOKEN";
 const PREFIX: RowCode = "ZGL-ROW-PREFIX";
 
 /// What is done to a field's values.
 pub(crate) enum Work {
     Drop,
     Keep,
+    Replace(String),
     Reversible(Box<Reversible>),
     OneWay(Box<OneWay>),
-    /// The first bytes of a date or postcode.
+    Random(Box<Randomised>),
+    Ssin(Box<SsinCipher>),
+    Id(Ids),
+    Reference(Box<References>),
+    /// The first bytes of a postcode.
     First(usize),
+    Year,
+    Month,
+    Years(u16),
+    Area(Area),
+    Bucket(Buckets),
+    Scrub,
+    Shift {
+        draw: Box<Draw>,
+        days: u16,
+    },
+}
+
+/// What a value's record says about its patient, and fresh randomness.
+#[derive(Clone, Copy)]
+pub(crate) struct Around<'r> {
+    /// The identity of the record's patient, in the one way to write it.
+    pub(crate) patient: Option<&'r str>,
+    pub(crate) names: &'r Names,
+    pub(crate) nonce: [u8; NONCE],
 }
 
 /// One field at work on one batch.
@@ -52,60 +88,160 @@ impl Cell {
         }
     }
 
+    /// Whether every value needs randomness of its own.
+    pub(crate) fn wants_nonce(&self) -> bool {
+        matches!(self.work, Work::Random(_) | Work::Reference(_))
+    }
+
+    /// Whether what comes out is a token.
+    pub(crate) fn is_token(&self) -> bool {
+        matches!(
+            self.work,
+            Work::Reversible(_) | Work::OneWay(_) | Work::Random(_) | Work::Ssin(_) | Work::Id(_) | Work::Reference(_)
+        )
+    }
+
     /// Appends what becomes of `value`. After an error `out` may hold a part of it.
-    pub(crate) fn write(&mut self, value: &str, out: &mut Vec<u8>) -> Result<(), RowCode> {
+    pub(crate) fn write(&mut self, value: &str, around: &Around<'_>, out: &mut Vec<u8>) -> Result<(), RowCode> {
         let trimmed = trimmed(value);
         if trimmed.is_empty() {
             return if self.required { Err(REQUIRED) } else { Ok(()) };
         }
         match &self.work {
-            Work::Drop => Ok(()),
-            Work::Keep if self.kind == ValueKind::Text => {
-                out.extend_from_slice(value.as_bytes());
-                Ok(())
+            Work::Drop => {}
+            Work::Keep if self.kind == ValueKind::Text => out.extend_from_slice(value.as_bytes()),
+            Work::Keep => out.extend_from_slice(canonical(self.kind, trimmed)?.as_bytes()),
+            Work::Replace(with) => out.extend_from_slice(with.as_bytes()),
+            Work::Scrub => scrub(value, around.names, out),
+            Work::Random(maker) => {
+                let prefix = self.prefix.as_deref().unwrap_or_default();
+                let bare = canonical(self.kind, without(prefix, trimmed)?)?;
+                out.extend_from_slice(prefix.as_bytes());
+                maker.encode(bare.as_bytes(), around.nonce, out).map_err(|_| LENGTH)?;
             }
-            Work::Keep => {
-                out.extend_from_slice(canonical(self.kind, trimmed)?.as_bytes());
-                Ok(())
+            Work::Shift { draw, days } => {
+                let days = days_of(draw, *days, around.patient.ok_or(PATIENT)?);
+                let moved = Date::parse(trimmed).and_then(|date| date.moved(days)).ok_or(DATE)?;
+                out.extend_from_slice(moved.as_bytes());
             }
-            Work::First(bytes) => {
-                let value = canonical(self.kind, trimmed)?;
-                // Something must be left out, and what stays must be letters, digits or a date's hyphen.
-                let first =
-                    value.get(..*bytes).filter(|first| first.len() < value.len() && is_coarse(self.kind, first));
-                out.extend_from_slice(first.ok_or(POSTCODE)?.as_bytes());
-                Ok(())
+            Work::First(_) | Work::Year | Work::Month | Work::Years(_) | Work::Area(_) | Work::Bucket(_) => {
+                self.coarser(trimmed, out)?;
             }
-            Work::Reversible(_) | Work::OneWay(_) => self.token(trimmed, out),
+            Work::Reversible(_) | Work::OneWay(_) | Work::Ssin(_) | Work::Id(_) | Work::Reference(_) => {
+                self.token(trimmed, around, out)?;
+            }
         }
+        Ok(())
     }
 
-    fn token(&mut self, value: &str, out: &mut Vec<u8>) -> Result<(), RowCode> {
+    fn coarser(&self, value: &str, out: &mut Vec<u8>) -> Result<(), RowCode> {
+        match &self.work {
+            Work::First(bytes) => {
+                let value = canonical(self.kind, value)?;
+                // Something must be left out, and what stays must be letters or digits.
+                let is_coarse = |first: &&str| first.bytes().all(|byte| byte.is_ascii_alphanumeric());
+                let first = value.get(..*bytes).filter(|first| first.len() < value.len()).filter(is_coarse);
+                out.extend_from_slice(first.ok_or(POSTCODE)?.as_bytes());
+                return Ok(());
+            }
+            Work::Year => write!(out, "{:04}", Date::parse(value).ok_or(DATE)?.day.year()),
+            Work::Month => out.write_all(Date::parse(value).ok_or(DATE)?.month().as_bytes()),
+            Work::Years(years) if self.kind == ValueKind::Age => {
+                out.write_all(coarse::age(value, *years).ok_or(NUMBER)?.as_bytes())
+            }
+            Work::Years(years) => {
+                out.write_all(coarse::years(Date::parse(value).ok_or(DATE)?.day.year(), *years).as_bytes())
+            }
+            Work::Area(_) if self.kind == ValueKind::Postcode => {
+                out.write_all(coarse::province(value).ok_or(POSTCODE)?.as_bytes())
+            }
+            Work::Area(area) => out.write_all(coarse::nis(value, *area).ok_or(NIS)?.as_bytes()),
+            Work::Bucket(buckets) => out.write_all(buckets.of(value).ok_or(NUMBER)?.as_bytes()),
+            _ => Ok(()),
+        }
+        .map_err(|_| LENGTH)
+    }
+
+    fn token(&mut self, value: &str, around: &Around<'_>, out: &mut Vec<u8>) -> Result<(), RowCode> {
         if self.latest.0 != value {
             self.latest.0.clear();
             self.latest.1.clear();
-            let bare = match &self.prefix {
-                Some(prefix) => value.strip_prefix(prefix.as_str()).filter(|rest| !rest.is_empty()).ok_or(PREFIX)?,
-                None => value,
-            };
+            let prefix = self.prefix.as_deref().unwrap_or_default();
+            let bare = canonical(self.kind, without(prefix, value)?)?;
             let token = &mut self.latest.1;
-            token.extend_from_slice(self.prefix.as_deref().unwrap_or_default().as_bytes());
-            let bare = canonical(self.kind, bare)?;
+            token.extend_from_slice(prefix.as_bytes());
             match &mut self.work {
-                Work::Reversible(maker) => maker.encode(bare.as_bytes(), token),
-                Work::OneWay(maker) => maker.encode(bare.as_bytes(), token),
-                _ => Ok(()),
+                Work::Reversible(maker) => maker.encode(bare.as_bytes(), token).map_err(|_| LENGTH)?,
+                Work::OneWay(maker) => maker.encode(bare.as_bytes(), token).map_err(|_| LENGTH)?,
+                Work::Ssin(cipher) => cipher.encode(&bare, token).map_err(|_| SSIN)?,
+                Work::Id(ids) => ids.encode(&bare, token)?,
+                Work::Reference(references) => references.encode(&bare, around.nonce, token)?,
+                _ => {}
             }
-            .map_err(|_| LENGTH)?;
             self.latest.0.push_str(value);
         }
         out.extend_from_slice(&self.latest.1);
         Ok(())
     }
+
+    /// Appends the value that `delivered` came from, where it can be told; else `delivered` as it is.
+    pub(crate) fn restore(&mut self, delivered: &str, around: &Around<'_>, out: &mut Vec<u8>) -> Result<(), RowCode> {
+        let trimmed = trimmed(delivered);
+        let is_undone = matches!(
+            self.work,
+            Work::Reversible(_)
+                | Work::Random(_)
+                | Work::Ssin(_)
+                | Work::Id(_)
+                | Work::Reference(_)
+                | Work::Shift { .. }
+        );
+        if trimmed.is_empty() || !is_undone {
+            out.extend_from_slice(delivered.as_bytes());
+            return Ok(());
+        }
+        if let Work::Shift { draw, days } = &self.work {
+            let days = days_of(draw, *days, around.patient.ok_or(PATIENT)?);
+            let moved = Date::parse(trimmed).and_then(|date| date.moved(-days)).ok_or(DATE)?;
+            out.extend_from_slice(moved.as_bytes());
+            return Ok(());
+        }
+        let prefix = self.prefix.as_deref().unwrap_or_default();
+        let token = without(prefix, trimmed)?;
+        out.extend_from_slice(prefix.as_bytes());
+        match &mut self.work {
+            Work::Reversible(maker) => out.extend_from_slice(&maker.decode(token).map_err(|_| TOKEN)?),
+            Work::Random(maker) => out.extend_from_slice(&maker.decode(token).map_err(|_| TOKEN)?),
+            Work::Ssin(cipher) => cipher.decode(token, out).map_err(|_| TOKEN)?,
+            Work::Id(ids) => ids.decode(token, out)?,
+            Work::Reference(references) => references.decode(token, out)?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Who a value in clear is, in the one way to write it: what ids and the references to them have in common.
+    pub(crate) fn identity(&self, value: &str) -> Result<String, RowCode> {
+        let value = without(self.prefix.as_deref().unwrap_or_default(), trimmed(value))?;
+        let id = if self.kind == ValueKind::FhirReference { id_of(value) } else { value };
+        canonical(self.kind, id).map(Cow::into_owned)
+    }
+}
+
+/// The value behind its prefix.
+fn without<'v>(prefix: &str, value: &'v str) -> Result<&'v str, RowCode> {
+    value.strip_prefix(prefix).filter(|rest| !rest.is_empty()).ok_or(PREFIX)
+}
+
+/// By how many days all dates of a patient move: at least one, so that no date stays.
+fn days_of(draw: &Draw, most: u16, patient: &str) -> i64 {
+    let number = u128::from_be_bytes(draw.of(patient.as_bytes())) % (2 * u128::from(most));
+    let days = i64::try_from(number).unwrap_or(0) - i64::from(most);
+    if days >= 0 { days + 1 } else { days }
 }
 
 /// `value.trim()`, at once where there is nothing to trim: every value of every row comes by here.
-fn trimmed(value: &str) -> &str {
+pub(crate) fn trimmed(value: &str) -> &str {
     match value.as_bytes() {
         [] => value,
         [first, .., last] if first.is_ascii_graphic() && last.is_ascii_graphic() => value,
@@ -115,6 +251,7 @@ fn trimmed(value: &str) -> &str {
 
 /// The one way to write a value of this kind, if it is one.
 fn canonical(kind: ValueKind, text: &str) -> Result<Cow<'_, str>, RowCode> {
+    let checked = |is_good: bool, code| is_good.then_some(Cow::Borrowed(text)).ok_or(code);
     match kind {
         ValueKind::Ssin => {
             let is_bare = text.bytes().all(|byte| byte.is_ascii_digit());
@@ -122,26 +259,16 @@ fn canonical(kind: ValueKind, text: &str) -> Result<Cow<'_, str>, RowCode> {
             Ssin::parse(&digits).map_err(|_| SSIN)?;
             Ok(digits)
         }
-        ValueKind::Date => is_date(text).then_some(Cow::Borrowed(text)).ok_or(DATE),
-        ValueKind::Postcode => is_postcode(text).then_some(Cow::Borrowed(text)).ok_or(POSTCODE),
+        ValueKind::Date => checked(Date::parse(text).is_some(), DATE),
+        ValueKind::Postcode => checked(is_postcode(text), POSTCODE),
+        ValueKind::Nis => checked(coarse::nis(text, Area::Province).is_some(), NIS),
+        ValueKind::Age => checked(coarse::age(text, 1).is_some(), NUMBER),
+        ValueKind::Number => checked(Buckets::Width(1.0).of(text).is_some(), NUMBER),
+        ValueKind::Sex => checked(is_sex(text), SEX),
+        ValueKind::FhirId | ValueKind::FhirReference => Ok(Cow::Borrowed(text)),
         ValueKind::Text if text.is_ascii() => Ok(Cow::Borrowed(text)),
         ValueKind::Text => Ok(icu_normalizer::ComposingNormalizerBorrowed::new_nfc().normalize(text)),
     }
-}
-
-/// `YYYY-MM-DD`, alone or at the head of an RFC 3339 timestamp.
-fn is_date(text: &str) -> bool {
-    if text.len() > 10 {
-        return DateTime::parse_from_rfc3339(text).is_ok();
-    }
-    let &[c, e, a, r, b'-', m, o, b'-', d, y] = text.as_bytes() else { return false };
-    let digits = [c, e, a, r, m, o, d, y];
-    if !digits.iter().all(u8::is_ascii_digit) {
-        return false;
-    }
-    let [c, e, a, r, m, o, d, y] = digits.map(|digit| u32::from(digit - b'0'));
-    let year = i32::try_from(c * 1_000 + e * 100 + a * 10 + r);
-    year.is_ok_and(|year| NaiveDate::from_ymd_opt(year, m * 10 + o, d * 10 + y).is_some())
 }
 
 /// The world's postcodes are letters, digits, spaces and hyphens, 2 to 10 of them, with at least one digit.
@@ -150,8 +277,9 @@ fn is_postcode(text: &str) -> bool {
     (2..=10).contains(&text.len()) && text.bytes().all(plain) && text.bytes().any(|byte| byte.is_ascii_digit())
 }
 
-fn is_coarse(kind: ValueKind, first: &str) -> bool {
-    kind == ValueKind::Date || first.bytes().all(|byte| byte.is_ascii_alphanumeric())
+/// A letter, a digit (ISO 5218), or a word.
+fn is_sex(text: &str) -> bool {
+    text.len() <= 12 && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }
 
 /// Puts the field that begins at `start` into quotes if RFC 4180 asks for it.
@@ -195,8 +323,13 @@ mod tests {
 
     fn write(field: &str, value: &str) -> Result<String, RowCode> {
         let mut out = Vec::new();
-        cell(field).write(value, &mut out)?;
+        put(&mut cell(field), value, &mut out)?;
         Ok(String::from_utf8(out).unwrap())
+    }
+
+    fn put(cell: &mut Cell, value: &str, out: &mut Vec<u8>) -> Result<(), RowCode> {
+        let names = Names::default();
+        cell.write(value, &Around { patient: None, names: &names, nonce: [3; NONCE] }, out)
     }
 
     const NISS: &str = "kind = \"ssin\"\naction = \"pseudonym\"";
@@ -261,12 +394,12 @@ mod tests {
     fn a_bad_value_never_gets_the_token_of_the_one_before() {
         let mut cell = cell(NISS);
         let mut out = Vec::new();
-        assert_eq!(cell.write("85061511796", &mut out), Ok(()));
+        assert_eq!(put(&mut cell, "85061511796", &mut out), Ok(()));
         let first = std::mem::take(&mut out);
-        assert_eq!(cell.write("85061511797", &mut out), Err(SSIN));
-        assert_eq!(cell.write("85061511797", &mut out), Err(SSIN));
+        assert_eq!(put(&mut cell, "85061511797", &mut out), Err(SSIN));
+        assert_eq!(put(&mut cell, "85061511797", &mut out), Err(SSIN));
         out.clear();
-        assert_eq!(cell.write("85061511796", &mut out), Ok(()));
+        assert_eq!(put(&mut cell, "85061511796", &mut out), Ok(()));
         assert_eq!(out, first);
     }
 

@@ -1,8 +1,13 @@
 //! The TTP as its users see it: batches through projects, the worker's answers, and real data.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
+mod actions;
 mod batches;
+mod cells;
 mod real;
+mod real_trees;
+mod tables;
+mod trees;
 mod worker;
 
 use schemas::MailboxAddress;
@@ -37,6 +42,15 @@ fn run(project: &CompiledProject, batch: &[u8]) -> Result<(Summary, String), Tra
     let scratch = ScratchDir { folder: folder.path(), keys: &keys };
     let summary = zegel_ttp::transform(project, &sender(), &mut &batch[..], &mut out, Some(scratch), &mut random)?;
     Ok((summary, String::from_utf8(out).unwrap()))
+}
+
+/// The way back, every token accepted.
+fn back(project: &CompiledProject, batch: &[u8]) -> Result<String, TransformError> {
+    let mut random = |bytes: &mut [u8]| bytes.fill(0);
+    let mut out = Vec::new();
+    let mut guard = |_: u64, _: &str, _: &str| true;
+    zegel_ttp::restore(project, &sender(), &mut &batch[..], &mut out, &mut random, &mut guard)?;
+    Ok(String::from_utf8(out).unwrap())
 }
 
 fn output(project: &CompiledProject, batch: &str) -> String {

@@ -15,12 +15,12 @@ use zegel_ttp::{CompiledProject, ProjectDocument};
 const ROOT: [u8; 32] = [7; 32];
 const SHORTEST: usize = 6;
 
-fn top() -> PathBuf {
+pub(crate) fn top() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
 /// The folder of inputs, or a loud notice that it is absent.
-fn inputs(folder: &str) -> Option<PathBuf> {
+pub(crate) fn inputs(folder: &str) -> Option<PathBuf> {
     let path = top().join("../shared/reference/data").join(folder);
     if path.is_dir() {
         return Some(path);
@@ -29,7 +29,7 @@ fn inputs(folder: &str) -> Option<PathBuf> {
     None
 }
 
-fn document(name: &str) -> ProjectDocument {
+pub(crate) fn document(name: &str) -> ProjectDocument {
     let path = top().join("tests/projects").join(format!("{name}.toml"));
     let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let document = ProjectDocument::parse(&text).unwrap_or_else(|error| panic!("{name}: {error}"));
@@ -96,8 +96,8 @@ impl Batch {
         let hidden = |path: &str| {
             self.fields.iter().any(|field| match field.action {
                 ActionName::Drop => path == field.path || path.starts_with(&format!("{}.", field.path)),
-                ActionName::Pseudonym | ActionName::OneWay => path == field.path,
-                ActionName::Keep | ActionName::Generalise => false,
+                action if action.is_token() => path == field.path,
+                _ => false,
             })
         };
         let hidden_values = |row| -> Vec<&str> {
