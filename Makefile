@@ -21,7 +21,7 @@ help: ## lists the targets
 
 test: oracles lint ## everything that CI runs: lints, then every test over real servers
 	$(CARGO) build --workspace --locked $(FEATURES)
-	$(TEST_ENV) $(SERVICES) $(CARGO) test --workspace --locked --no-fail-fast $(FEATURES)
+	$(TEST_ENV) $(SERVICES) tests/run $(FEATURES)
 
 oracles: $(ORACLES)/.done ## independent tools that tests compare with, in target/oracles and from the system's packages
 
@@ -32,7 +32,7 @@ $(ORACLES)/.done: tests/oracles/requirements.txt tests/oracles/install
 lint: oracles ## formatting, clippy and shellcheck, no warning allowed
 	$(CARGO) fmt --all -- --check
 	$(CARGO) clippy --workspace --all-targets --locked $(FEATURES) -- -D warnings
-	shellcheck deploy/dev/services deploy/dev/services.d/*.sh
+	shellcheck deploy/dev/services deploy/dev/services.d/*.sh tests/run
 
 unit: oracles ## unit, property and conformance tests
 	$(TEST_ENV) $(SERVICES) $(CARGO) test --workspace --exclude zegel-suite --locked $(FEATURES)
