@@ -1,0 +1,89 @@
+//! One file with all evidence about one document, readable in thirty years: a tar archive that says itself what is in it.
+//!
+//! The format is the text in README-v1.txt, which every evidence file carries. An evidence file has one form; a changed bit
+//! is found wherever it is: in the archive's own bytes by writing them again, in the content by what holds it together.
+//! Failure behaviour: a file that cannot be read is a finding, like everything else that is wrong with it.
+
+mod check;
+mod make;
+
+pub use check::{EvidenceView, check};
+pub use make::{Wanted, find, make};
+
+use crate::{openssl, tar};
+use schemas::{MailboxAddress, Millis, Sha256};
+use serde::{Deserialize, Serialize};
+use zegel_crypto::hash::sha256;
+
+/// The text that stands in every evidence file.
+pub const README: &str = include_str!("README-v1.txt");
+/// What evidence.json calls the format.
+pub const FORMAT: &str = "zegel-evidence/1";
+/// The file with the digests of the others.
+const SUMS: &str = "SHA256SUMS";
+
+/// The content of evidence.json.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Statement {
+    /// [`FORMAT`].
+    pub format: String,
+    /// Whose document.
+    pub hospital: MailboxAddress,
+    /// In which bag.
+    pub sequence: u64,
+    /// The hospital's number of the document.
+    pub reference: u64,
+    /// The entry's hash.
+    pub hash: Sha256,
+    /// 16 bytes in hexadecimal, where the hash is salted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub salt: Option<String>,
+    /// SHA-256 of the document, where it is known to the maker.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub document_sha256: Option<Sha256>,
+    /// The entry's place in the tree.
+    pub merkle: Path,
+    /// The token's time.
+    pub stamped: Millis,
+    /// Command lines that check the same.
+    pub openssl: Vec<String>,
+}
+
+/// An inclusion proof.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Path {
+    /// Position of the leaf, from 0.
+    pub index: u64,
+    /// How many leaves.
+    pub size: u64,
+    /// Sibling hashes, from the leaf upwards.
+    pub path: Vec<Sha256>,
+}
+
+/// `SHA256SUMS` over files, in their order, as `sha256sum` writes it.
+fn sums(files: &[tar::File<'_>]) -> String {
+    files.iter().map(|(name, bytes)| format!("{}  {name}\n", sha256(bytes))).collect()
+}
+
+/// The command lines that check a file with so many CAs, and a document in it or not.
+fn lines(authorities: usize, document: bool, stamped: Millis) -> Vec<String> {
+    let tokens = (1..=authorities).map(|n| openssl::token("bag.xml", "bag.tsr", &format!("ca-{n}.pem"), stamped));
+    let others = [openssl::text("bag.tsr"), openssl::digest("bag.header")];
+    tokens.chain(others).chain(document.then(|| openssl::digest("document"))).collect()
+}
+
+impl Statement {
+    /// The one text of a statement.
+    fn encode(&self) -> Vec<u8> {
+        let mut text = serde_json::to_vec_pretty(self).unwrap_or_default();
+        text.push(b'\n');
+        text
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Statement> {
+        let read: Statement = serde_json::from_slice(bytes).ok()?;
+        (read.encode() == bytes && read.format == FORMAT).then_some(read)
+    }
+}

@@ -1,0 +1,173 @@
+//! The documents that somebody asks for: prescriptions with their references, or one document.
+//!
+//! A list has a line a document, `REF,SHA-256` in hexadecimal, as `zegel timestamp add` takes it; where the hospital salts its
+//! hashes, `REF,SHA-256,SALT` with the document's own digest and the 16 bytes of salt.
+//! Failure behaviour: a line of another form is an error with its number; nothing of the line is repeated.
+
+use crate::error::ArchiveError;
+use crate::finding::{Class, Findings, Place};
+use schemas::Sha256;
+use std::sync::atomic::{AtomicU8, Ordering};
+use zegel_crypto::hash::Hasher;
+
+/// Length of a salt.
+pub const SALT: usize = 16;
+
+/// What became of a document.
+const UNSEEN: u8 = 0;
+const FOUND: u8 = 1;
+const OTHER: u8 = 2;
+
+/// Documents to look for. It is shared between the threads of an audit.
+#[derive(Debug, Default)]
+pub struct Documents {
+    /// By reference, ascending.
+    wanted: Vec<(u64, Sha256)>,
+    seen: Vec<AtomicU8>,
+    /// A document without a reference.
+    by_hash: Option<Sha256>,
+    hash_seen: AtomicU8,
+}
+
+/// What an entry's hash is made of when it is salted: SHA-256(salt ‖ SHA-256(document)).
+#[must_use]
+pub fn salted(salt: &[u8], document: &Sha256) -> Sha256 {
+    let mut hasher = Hasher::new();
+    hasher.update(salt);
+    hasher.update(&document.0);
+    hasher.finish()
+}
+
+impl Documents {
+    /// Reads a list.
+    ///
+    /// # Errors
+    /// [`ArchiveError::Input`] with the line's number.
+    pub fn parse(text: &str) -> Result<Documents, ArchiveError> {
+        let mut wanted = Vec::with_capacity(text.len() / 72);
+        for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+            let wrong = |rule: &str| ArchiveError::input(format!("list of documents, line {}", number + 1), rule);
+            wanted.push(document(line).ok_or_else(|| wrong("must be REF,SHA-256 or REF,SHA-256,SALT in hexadecimal"))?);
+        }
+        // A list is mostly in order already, which costs next to nothing.
+        wanted.sort_unstable();
+        if wanted.windows(2).any(|pair| pair[0].0 == pair[1].0) {
+            return Err(ArchiveError::input("list of documents", "a reference stands in it twice"));
+        }
+        Ok(Documents::new(wanted))
+    }
+
+    /// One document, by its entry's hash and, where it is known, its reference.
+    #[must_use]
+    pub fn one(hash: Sha256, reference: Option<u64>) -> Documents {
+        match reference {
+            Some(reference) => Documents::new(vec![(reference, hash)]),
+            None => Documents { by_hash: Some(hash), ..Documents::default() },
+        }
+    }
+
+    fn new(wanted: Vec<(u64, Sha256)>) -> Documents {
+        let seen = wanted.iter().map(|_| AtomicU8::new(UNSEEN)).collect();
+        Documents { wanted, seen, ..Documents::default() }
+    }
+
+    /// How many are asked for.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.wanted.len() as u64 + u64::from(self.by_hash.is_some())
+    }
+
+    /// Compares an entry with what is asked for; false when the document under its reference has another hash. `cursor` is
+    /// the caller's own, 0 at first: entries that come in order are found without a search.
+    pub fn meet(&self, reference: u64, hash: &Sha256, cursor: &mut usize) -> bool {
+        if self.by_hash.is_some_and(|wanted| wanted == *hash) {
+            self.hash_seen.store(FOUND, Ordering::Relaxed);
+        }
+        let at = match self.wanted.get(*cursor) {
+            Some((next, _)) if *next == reference => *cursor,
+            _ => match self.wanted.binary_search_by_key(&reference, |(wanted, _)| *wanted) {
+                Ok(at) => at,
+                Err(_) => return true,
+            },
+        };
+        *cursor = at + 1;
+        let same = self.wanted[at].1 == *hash;
+        self.seen[at].fetch_max(if same { FOUND } else { OTHER }, Ordering::Relaxed);
+        same
+    }
+
+    /// The documents that no entry was found for.
+    pub fn missing(&self, findings: &mut Findings) {
+        let text = "the archive holds no entry for this document";
+        for ((reference, _), _) in self.wanted.iter().zip(&self.seen).filter(|(_, seen)| is_unseen(seen)) {
+            findings.add(Class::Missing, "document-missing", Place::default().at(*reference), text);
+        }
+        if self.by_hash.is_some() && is_unseen(&self.hash_seen) {
+            findings.add(Class::Missing, "document-missing", Place::default(), text);
+        }
+    }
+}
+
+fn is_unseen(seen: &AtomicU8) -> bool {
+    seen.load(Ordering::Relaxed) == UNSEEN
+}
+
+fn document(line: &str) -> Option<(u64, Sha256)> {
+    let mut fields = line.split(',').map(str::trim);
+    let reference = fields.next()?.parse().ok()?;
+    let mut hash = Sha256::default();
+    hex::decode_to_slice(fields.next()?, &mut hash.0).ok()?;
+    match (fields.next(), fields.next()) {
+        (None, None) => Some((reference, hash)),
+        (Some(salt), None) => {
+            let salt = hex::decode(salt).ok().filter(|salt| salt.len() == SALT)?;
+            Some((reference, salted(&salt, &hash)))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod tests {
+    use super::*;
+
+    fn line(reference: u64, byte: u8) -> String {
+        format!("{reference},{}\n", hex::encode([byte; 32]))
+    }
+
+    #[test]
+    fn documents_are_met_in_any_order_and_the_rest_is_missing() {
+        let list = Documents::parse(&[line(5, 5), line(3, 3), line(4, 4), line(9, 9)].concat()).unwrap();
+        let mut cursor = 0;
+        assert!(list.meet(3, &Sha256([3; 32]), &mut cursor));
+        assert!(list.meet(4, &Sha256([4; 32]), &mut cursor));
+        assert!(!list.meet(9, &Sha256([8; 32]), &mut cursor));
+        assert!(list.meet(77, &Sha256([8; 32]), &mut cursor));
+        let mut findings = Findings::default();
+        list.missing(&mut findings);
+        assert_eq!(findings.list().iter().map(|found| found.place.reference).collect::<Vec<_>>(), [Some(5)]);
+    }
+
+    #[test]
+    fn a_salt_makes_another_hash_and_a_bad_line_is_named() {
+        let salt = "00112233445566778899aabbccddeeff";
+        let list = Documents::parse(&format!("7,{},{salt}\n", hex::encode([1; 32]))).unwrap();
+        let expected = salted(&hex::decode(salt).unwrap(), &Sha256([1; 32]));
+        assert!(list.meet(7, &expected, &mut 0) && !list.meet(7, &Sha256([1; 32]), &mut 0));
+        for (text, number) in [("1,ab", 1), ("\n-1,", 2), ("x", 1)] {
+            let error = Documents::parse(text).unwrap_err().to_string();
+            assert!(error.contains(&format!("line {number}")), "{error}");
+        }
+        assert!(Documents::parse(&[line(1, 1), line(1, 2)].concat()).is_err());
+    }
+
+    #[test]
+    fn one_document_is_found_by_its_hash_alone() {
+        let list = Documents::one(Sha256([1; 32]), None);
+        assert!(list.meet(4, &Sha256([1; 32]), &mut 0));
+        let mut findings = Findings::default();
+        list.missing(&mut findings);
+        assert_eq!((findings.total(), list.count()), (0, 1));
+    }
+}

@@ -1,0 +1,263 @@
+//! What an auditor trusts: certification authorities, the log's key and its witnesses. It comes from a file that was obtained
+//! outside the archive; nothing in an archive can add to it.
+//!
+//! ```toml
+//! retention_years = 30            # an archive that forgot younger bags is incomplete
+//!
+//! [[ca]]
+//! file = "ca.pem"                 # beside this file; or pem = """…"""
+//! from = "2026-01-01"             # its stamps count from here …
+//! until = "2036-01-01"            # … to here (optional, both)
+//! crl = ["ca.crl"]                # certificate revocation lists, DER or PEM (optional; the archive may hold more)
+//!
+//! [log]                           # optional: bags must then stand in this log
+//! key = "zegel.example/log+…+…"   # its verifier key
+//! witnesses = ["w.example/1+…+…"] # keys of witnesses who are not the platform's operator
+//! quorum = 1                      # how many of them must have cosigned
+//! ```
+//! Lists that an archive holds count as well: a CA signed them, and they can only take trust away.
+//! Failure behaviour: a trust file that cannot be understood is an error and never an empty trust.
+
+use crate::error::{ArchiveError, at};
+use crate::finding::{Class, utc};
+use crate::time;
+use base64::{Engine, engine::general_purpose::STANDARD};
+use schemas::{Millis, Sha256};
+use serde::Deserialize;
+use std::path::Path;
+use zegel_crypto::hash::sha256;
+use zegel_crypto::log::Policy;
+use zegel_crypto::tsa::{Crl, Reason, TokenInfo, TrustAnchor, verify};
+
+/// Prescriptions are kept for thirty years.
+const RETENTION_YEARS: u32 = 30;
+/// A mean Gregorian year.
+const YEAR_MS: i64 = 31_556_952_000;
+/// A trust file lists a few certificates.
+const FILE_MAX: u64 = 1 << 20;
+
+/// A time-stamp authority's root that is trusted.
+#[derive(Debug, Clone)]
+pub struct Authority {
+    /// The certificate.
+    pub anchor: TrustAnchor,
+    /// Its text, for `openssl`.
+    pub pem: String,
+    /// Its stamps count from here.
+    pub from: Option<Millis>,
+    /// Its stamps count to here.
+    pub until: Option<Millis>,
+    /// Its revocation lists.
+    pub lists: Vec<Crl>,
+}
+
+/// Everything that is trusted.
+#[derive(Debug, Clone)]
+pub struct Trust {
+    /// At least one.
+    pub authorities: Vec<Authority>,
+    /// The log, and whose cosignatures are wanted.
+    pub log: Option<Policy>,
+    /// Bags must be kept so long, milliseconds.
+    pub retention_ms: i64,
+    /// SHA-256 of the trust file, for the report.
+    pub digest: Sha256,
+}
+
+/// Why a token does not count.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenFault {
+    /// [`Class::Altered`] when the token is not for these bytes, [`Class::Untrusted`] when its signer does not count.
+    pub class: Class,
+    /// A finding's name.
+    pub name: &'static str,
+    /// One sentence.
+    pub text: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TrustText {
+    retention_years: Option<u32>,
+    ca: Vec<CaText>,
+    log: Option<LogText>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LogText {
+    key: String,
+    #[serde(default)]
+    witnesses: Vec<String>,
+    #[serde(default)]
+    quorum: usize,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CaText {
+    file: Option<String>,
+    pem: Option<String>,
+    from: Option<String>,
+    until: Option<String>,
+    #[serde(default)]
+    crl: Vec<String>,
+}
+
+impl Trust {
+    /// Reads a trust file and the files it names.
+    ///
+    /// # Errors
+    /// [`ArchiveError::Input`] with the rule that is broken; [`ArchiveError::Io`].
+    pub fn read(path: &Path) -> Result<Trust, ArchiveError> {
+        let text = text_of(bytes(path)?)?;
+        let folder = path.parent().unwrap_or(Path::new("."));
+        Trust::parse(&text, |name| bytes(&folder.join(name)))
+    }
+
+    /// Reads a trust file's text; `file` gives the content of a file that it names.
+    ///
+    /// # Errors
+    /// As [`Trust::read`].
+    pub fn parse(text: &str, file: impl Fn(&str) -> Result<Vec<u8>, ArchiveError>) -> Result<Trust, ArchiveError> {
+        // What a TOML error quotes is the trust file's own, which holds no secret and no person.
+        let read: TrustText = toml::from_str(text).map_err(|error| wrong(error.to_string()))?;
+        let mut authorities = Vec::new();
+        for ca in read.ca {
+            let pem = match (ca.pem, ca.file) {
+                (Some(pem), None) => pem,
+                (None, Some(name)) => text_of(file(&name)?)?,
+                _ => return Err(wrong("a ca has either `file` or `pem`")),
+            };
+            let anchor = TrustAnchor::from_pem(&pem).map_err(|error| wrong(format!("a ca cannot be used: {error}")))?;
+            let (from, until) = (instant(ca.from)?, instant(ca.until)?);
+            let list = |name: &String| {
+                let list = der(file(name)?);
+                Crl::read(&list, &anchor).map_err(|error| wrong(format!("a revocation list cannot be used: {error}")))
+            };
+            let lists = ca.crl.iter().map(list).collect::<Result<_, _>>()?;
+            authorities.push(Authority { anchor, pem, from, until, lists });
+        }
+        if authorities.is_empty() {
+            return Err(wrong("there must be a ca"));
+        }
+        let log = read.log.map(policy).transpose()?;
+        let years = i64::from(read.retention_years.unwrap_or(RETENTION_YEARS));
+        Ok(Trust { authorities, log, retention_ms: years * YEAR_MS, digest: sha256(text.as_bytes()) })
+    }
+
+    /// The same, with revocation lists that came with an archive. What is no list of a trusted CA is passed over.
+    #[must_use]
+    pub fn with_lists<'a>(&self, lists: impl IntoIterator<Item = &'a [u8]>) -> Trust {
+        let mut trust = self.clone();
+        for list in lists {
+            let list = der(list.to_vec());
+            for authority in &mut trust.authorities {
+                authority.lists.extend(Crl::read(&list, &authority.anchor));
+            }
+        }
+        trust
+    }
+
+    /// Up to when it is known of every CA which certificates were revoked; none when a CA has no list.
+    #[must_use]
+    pub fn revocations_known_until(&self) -> Option<Millis> {
+        let newest = |authority: &Authority| authority.lists.iter().map(Crl::this_update).max();
+        self.authorities.iter().map(newest).min().flatten()
+    }
+
+    /// Verifies a time-stamp response over data with this digest, under whichever CA it is of.
+    ///
+    /// # Errors
+    /// [`TokenFault`]: of several CAs, what the nearest one says.
+    pub fn verify(&self, tsr: &[u8], imprint: &Sha256) -> Result<TokenInfo, TokenFault> {
+        let mut nearest: Option<TokenFault> = None;
+        for authority in &self.authorities {
+            match verify(tsr, imprint, &authority.anchor) {
+                Ok(token) => return authority.counts(token),
+                Err(error) => {
+                    let fault = fault(&error.to_string());
+                    // An alteration says more than "of another CA", which all but one of them always say.
+                    if nearest.as_ref().is_none_or(|nearest| fault.class < nearest.class) {
+                        nearest = Some(fault);
+                    }
+                }
+            }
+        }
+        Err(nearest.unwrap_or_else(|| fault("no ca is trusted")))
+    }
+}
+
+impl Authority {
+    /// Whether a token was made while this CA is trusted.
+    fn counts(&self, token: TokenInfo) -> Result<TokenInfo, TokenFault> {
+        let within = self.from.is_none_or(|from| token.gen_time >= from)
+            && self.until.is_none_or(|until| token.gen_time < until);
+        if let Some(text) = self.revoked(&token) {
+            return Err(TokenFault { class: Class::Untrusted, name: "token-revoked", text });
+        }
+        if within {
+            return Ok(token);
+        }
+        let text = "the token was made outside the period in which the trust file trusts its CA".to_owned();
+        Err(TokenFault { class: Class::Untrusted, name: "token-ca-period", text })
+    }
+}
+
+impl Authority {
+    /// Why a token does not count although its certificate was valid: the certificate was revoked.
+    fn revoked(&self, token: &TokenInfo) -> Option<String> {
+        let against = self.lists.iter().find(|list| !list.allows(&token.unit_serial, token.gen_time))?;
+        let entry = against.of(&token.unit_serial)?;
+        let text = match entry.reason {
+            Reason::KeyCompromise => {
+                "the certificate was revoked because somebody else may have its key: none of its tokens counts by itself"
+                    .to_owned()
+            }
+            _ => format!("the certificate was revoked at {}, before the token's time", utc(entry.at)),
+        };
+        Some(text)
+    }
+}
+
+/// What kind of fault it is: whether the token belongs to other bytes, or its signer does not count.
+fn fault(rule: &str) -> TokenFault {
+    let untrusted = ["another CA", "not signed by the trusted CA", "not valid at that time", "not for time stamps"];
+    let untrusted = untrusted.iter().any(|part| rule.contains(part));
+    let (class, name) = if untrusted { (Class::Untrusted, "token-untrusted") } else { (Class::Altered, "bag-token") };
+    TokenFault { class, name, text: rule.to_owned() }
+}
+
+fn instant(text: Option<String>) -> Result<Option<Millis>, ArchiveError> {
+    let parse = |text: String| time::parse(&text).ok_or_else(|| wrong("a time is YYYY-MM-DD or RFC 3339"));
+    text.map(parse).transpose()
+}
+
+fn wrong(rule: impl Into<String>) -> ArchiveError {
+    ArchiveError::input("trust file", rule)
+}
+
+fn policy(log: LogText) -> Result<Policy, ArchiveError> {
+    let bad = |error: zegel_crypto::log::LogError| wrong(format!("the log cannot be used: {error}"));
+    let witnesses = log.witnesses.iter().map(|key| key.parse()).collect::<Result<_, _>>().map_err(bad)?;
+    Policy::new(log.key.parse().map_err(bad)?, witnesses, log.quorum).map_err(bad)
+}
+
+/// DER, also where it came as PEM.
+fn der(bytes: Vec<u8>) -> Vec<u8> {
+    let text = std::str::from_utf8(&bytes).ok().filter(|text| text.starts_with("-----BEGIN"));
+    let lines = text.map(|text| text.lines().filter(|line| !line.starts_with("-----")).collect::<String>());
+    lines.and_then(|lines| STANDARD.decode(lines).ok()).unwrap_or(bytes)
+}
+
+fn text_of(bytes: Vec<u8>) -> Result<String, ArchiveError> {
+    String::from_utf8(bytes).map_err(|_| wrong("a file that must be text is none"))
+}
+
+fn bytes(path: &Path) -> Result<Vec<u8>, ArchiveError> {
+    let length = std::fs::metadata(path).map_err(at(path))?.len();
+    if length > FILE_MAX {
+        return Err(ArchiveError::TooLarge("trust file"));
+    }
+    std::fs::read(path).map_err(at(path))
+}

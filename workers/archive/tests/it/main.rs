@@ -1,0 +1,12 @@
+//! The auditor against archives that were made, attacked and broken.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::cast_possible_truncation)]
+
+mod attacks;
+mod auditing;
+mod documents;
+mod flips;
+mod logged;
+mod reconciling;
+mod world;
+mod writing;
