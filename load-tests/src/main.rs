@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout)] // a report is what this program is for
 
+mod audit;
 mod bags;
 mod brokers;
 mod deadline;
@@ -45,6 +46,12 @@ struct Cli {
     /// Largest TTP batch in megabytes
     #[arg(long, default_value_t = 1_000)]
     batch_mb: u64,
+    /// Largest archive of the audit's growth: entries, in bags of 1,000
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1_000..=100_000_000))]
+    audit_entries: u64,
+    /// Bags of the audit's archive of a million entries in many bags; 0 leaves it out
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(0..=1_000_000))]
+    audit_bags: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -59,6 +66,8 @@ enum Scenario {
     Ttp,
     /// Time-stamp entries, and sealing beside intake
     Bags,
+    /// `zegel audit` of a million prescriptions with one altered, from process start to report
+    Audit,
     /// RabbitMQ through the transport, a bare client and the embedded broker beside it; AMQP_URL names it
     Amqp,
     /// Kafka likewise; KAFKA_URL names it
@@ -113,6 +122,11 @@ fn run(cli: &Cli) -> Result<Vec<Report>> {
     if wanted(Scenario::Bags) {
         let run = || bags::run(&at("bags"), length);
         show(cli, within("bags", 3 * length + 120, &run)?, &mut reports);
+    }
+    if wanted(Scenario::Audit) {
+        let run = || audit::run(&at("audit"), cli.audit_entries, cli.audit_bags);
+        // Stamping the archives takes most of it: some 700 tokens a second and core.
+        show(cli, within("audit", 300 + cli.audit_entries / 50_000 + cli.audit_bags / 100, &run)?, &mut reports);
     }
     if wanted(Scenario::Amqp)
         && let Some(url) = server(cli, "AMQP_URL")?

@@ -1,12 +1,14 @@
 //! The command line: one executable, its work by subcommand. Every command has `--json` and an example in its help.
 
+mod audit;
 mod backends;
 mod mutations;
 mod timestamp;
 
+pub use audit::Audit;
 pub use backends::{Backends, Migrate, Topology, TopologyAction, TopologyFormat};
 pub use mutations::Mutations;
-pub use timestamp::Timestamp;
+pub use timestamp::{Side, Timestamp};
 
 use crate::failed::EXIT_HELP;
 use crate::roles::Role;
@@ -58,6 +60,9 @@ pub enum Command {
     /// Enrol a hospital, stamp hashes, fetch and verify bags
     #[command(subcommand, after_help = "Example:\n  zegel timestamp bags NIHII-HOSPITAL:71000436")]
     Timestamp(Timestamp),
+    /// Audit archives of time stamps offline: every byte, every bag, the chain, and the documents that are asked for
+    #[command(after_help = audit::HELP)]
+    Audit(Audit),
     /// Follow persons, feed the registry's mutations, pull and acknowledge a feed
     #[command(subcommand, after_help = "Example:\n  zegel mutations pull CBE:0123456749")]
     Mutations(Mutations),

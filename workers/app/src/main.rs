@@ -1,7 +1,7 @@
 //! The program `zegel`: one executable, its work by subcommand.
 //!
 //! [`platform`] is the composition root, the only place that knows every kind of part. Commands that ask a running
-//! platform go over HTTP with [`client`]; `check`, `config`, `topology` and `timestamp verify` need none.
+//! platform go over HTTP with [`client`]; `audit`, `check`, `config`, `topology` and `timestamp verify` need none.
 
 #![forbid(unsafe_code)]
 
@@ -71,6 +71,7 @@ fn run(cli: Cli) -> Result<Report, Failed> {
         Command::Inbox(wanted) => commands::inbox::run(&place, wanted),
         Command::Receipts(wanted) => commands::inbox::receipts(&place, wanted),
         Command::Timestamp(wanted) => commands::timestamp::run(&place, wanted),
+        Command::Audit(wanted) => commands::audit::run(&place, wanted),
         Command::Mutations(wanted) => commands::mutations::run(&place, wanted),
         Command::Mailbox(wanted) => commands::mailbox::run(&place, wanted),
         Command::Dead(wanted) => commands::dead::run(&place, wanted),

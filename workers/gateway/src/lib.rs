@@ -13,6 +13,7 @@ pub mod auth;
 mod body;
 mod box_items;
 mod boxes;
+mod consult;
 mod content;
 mod dead;
 mod fields;

@@ -3,7 +3,7 @@
 use crate::outflow::Held;
 use crate::platform::{Front, Platform};
 use crate::problem::Problem;
-use crate::{box_items, boxes, dead, mutations, operations, submission, timestamp};
+use crate::{box_items, boxes, consult, dead, mutations, operations, submission, timestamp};
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn_with_state};
@@ -40,6 +40,9 @@ routes! {
     "/v1/timestamp/entries" => post timestamp::offer;
     "/v1/timestamp/bags/{hospital}" => get timestamp::bags;
     "/v1/timestamp/bags/{hospital}/{file}" => get timestamp::bag_file;
+    "/v1/timestamp/consult" => post consult::consult;
+    "/v1/timestamp/retrieve" => post consult::retrieve;
+    "/v1/timestamp/stream/{hospital}" => get consult::stream;
     "/v1/timestamp/ca.pem" => get timestamp::ca;
     "/v1/inscriptions" => post mutations::inscribe;
     "/v1/mutations" => post mutations::feed_in;

@@ -62,6 +62,7 @@ struct BagView {
     late: bool,
     xml: String,
     tsr: String,
+    header: String,
 }
 
 /// A page of bags.
@@ -164,10 +165,12 @@ fn view(hospital: &MailboxAddress, bag: &ArchivedBag) -> BagView {
         late: bag.late,
         xml: format!("{place}.xml"),
         tsr: format!("{place}.tsr"),
+        header: format!("{place}.header"),
     }
 }
 
-/// `GET /v1/timestamp/bags/{hospital}/{sequence}.xml` and `.tsr`: the exact bytes that were stamped, and the response.
+/// `GET /v1/timestamp/bags/{hospital}/{sequence}.xml`, `.tsr` and `.header`: the exact bytes that were stamped, the response,
+/// and the header, of which the XML has the hash.
 pub(crate) async fn bag_file(
     State(front): State<Arc<Front>>,
     caller: Caller,
@@ -186,6 +189,10 @@ pub(crate) async fn bag_file(
             let token = front.query(queries::token(key, sequence)).await?.ok_or_else(missing)?;
             Ok(([(header::CONTENT_TYPE, "application/timestamp-reply")], token).into_response())
         }
+        "header" => {
+            let bag = front.query(queries::bag(key, sequence)).await?.ok_or_else(missing)?;
+            Ok(([(header::CONTENT_TYPE, "application/cbor")], bag.header).into_response())
+        }
         _ => Err(missing()),
     }
 }
@@ -196,7 +203,7 @@ pub(crate) async fn ca(State(front): State<Arc<Front>>) -> Response {
 }
 
 /// Bags are a hospital's.
-fn hospital(text: &str) -> Answer<MailboxAddress> {
+pub(crate) fn hospital(text: &str) -> Answer<MailboxAddress> {
     let hospital = address(text, || "hospital".to_owned())?;
     if hospital.kind() == "NIHII-HOSPITAL" {
         return Ok(hospital);
@@ -205,7 +212,7 @@ fn hospital(text: &str) -> Answer<MailboxAddress> {
 }
 
 impl Front {
-    async fn query<T>(&self, query: Query<T>) -> Answer<T> {
+    pub(crate) async fn query<T>(&self, query: Query<T>) -> Answer<T> {
         let rows = self.rows(query.read.clone()).await?;
         query.answer(rows).map_err(|_| Problem::new("ZGL-STORE-DAMAGED", "a stored value has another format"))
     }

@@ -1,7 +1,7 @@
-//! `zegel timestamp …` as it is typed.
+//! `zegel timestamp …`: enrolment, hashes, bags, archives and evidence.
 
 use super::Server;
-use clap::Subcommand;
+use clap::{Subcommand, ValueEnum, value_parser};
 use std::path::PathBuf;
 
 /// `zegel timestamp …`.
@@ -73,4 +73,71 @@ pub enum Timestamp {
         #[arg(long, value_name = "FILE")]
         listing: Option<PathBuf>,
     },
+    /// Write a hospital's bags as an archive, or go on with the one that is there: what `zegel audit` checks
+    #[command(after_help = "Example:\n  zegel timestamp export NIHII-HOSPITAL:71000436 --out archive/\n  \
+        zegel timestamp export NIHII-HOSPITAL:71000436 --side hospital --out own-archive/")]
+    Export {
+        /// Which platform
+        #[command(flatten)]
+        server: Server,
+        /// Which hospital
+        #[arg(value_name = "ADDRESS")]
+        hospital: String,
+        /// Where to
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+        /// From the platform's archive, or from the copies in the hospital's mailbox
+        #[arg(long, value_enum, default_value = "platform")]
+        side: Side,
+    },
+    /// Delete the oldest segments of an archive whose windows all ended so many years ago
+    #[command(after_help = "Example:\n  zegel timestamp expire archive/ --years 30 --dry-run")]
+    Expire {
+        /// The archive
+        #[arg(value_name = "DIR")]
+        archive: PathBuf,
+        /// How long bags are kept
+        #[arg(long, value_parser = value_parser!(u32).range(1..=1_000))]
+        years: u32,
+        /// Only say what would go
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Put all evidence about one document into a file that can be checked without the archive
+    #[command(
+        after_help = "Example:\n  zegel timestamp evidence --archive archive/ --document rx-17.xml --trust trust.toml \
+        --out rx-17.tar"
+    )]
+    Evidence {
+        /// The archive
+        #[arg(long, value_name = "DIR")]
+        archive: PathBuf,
+        /// Its reference; found by the document where it is not given
+        #[arg(long = "ref", value_name = "NUMBER", required_unless_present = "document")]
+        reference: Option<u64>,
+        /// The document; its bytes go into the file, unless --digest-only
+        #[arg(long, value_name = "FILE")]
+        document: Option<PathBuf>,
+        /// Leave the document out: its SHA-256 alone goes into the file
+        #[arg(long, requires = "document")]
+        digest_only: bool,
+        /// The salt of its hash, 32 hexadecimal digits, where the hospital salts
+        #[arg(long, value_name = "HEX")]
+        salt: Option<String>,
+        /// Certificates that go into the file
+        #[arg(long, value_name = "FILE")]
+        trust: PathBuf,
+        /// Where to
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
+}
+
+/// Whose copies an archive is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Side {
+    /// The platform's archive
+    Platform,
+    /// What the hospital got in its mailbox
+    Hospital,
 }

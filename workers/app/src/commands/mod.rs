@@ -1,5 +1,8 @@
 //! One function per command: what the command line said in, a report or a failure out.
 
+pub mod archive;
+pub mod archive_log;
+pub mod audit;
 pub mod dead;
 pub mod inbox;
 pub mod mailbox;
@@ -104,9 +107,23 @@ pub fn every(
     path: &str,
     field: &str,
     cursor: &str,
+    each: impl FnMut(&Value) -> Result<(), Failed>,
+) -> Result<(), Failed> {
+    every_after(client, path, field, (cursor, None), each)
+}
+
+/// The same from a cursor's value on.
+///
+/// # Errors
+/// As [`every`].
+pub fn every_after(
+    client: &Client,
+    path: &str,
+    field: &str,
+    (cursor, first): (&str, Option<String>),
     mut each: impl FnMut(&Value) -> Result<(), Failed>,
 ) -> Result<(), Failed> {
-    let mut after: Option<String> = None;
+    let mut after = first;
     loop {
         let pairs: Vec<(&str, &str)> = after.iter().map(|after| (cursor, after.as_str())).collect();
         let page = client.get(path, &pairs)?;

@@ -46,6 +46,21 @@ pub fn run(place: &Place, wanted: &Timestamp) -> Result<Report, Failed> {
             fetch_ca(&client, &out.join("ca.pem"))?;
             Ok(Report::new(json!({ "bags": written }), format!("{written} bags in {}", out.display())))
         }
+        Timestamp::Export { server, hospital, out, side } => {
+            super::archive::export(place, server, hospital, out, *side)
+        }
+        Timestamp::Expire { archive, years, dry_run } => super::archive::expire(archive, *years, *dry_run),
+        Timestamp::Evidence { archive, reference, document, digest_only, salt, trust, out } => {
+            super::archive::evidence(&super::archive::Asked {
+                archive,
+                reference: *reference,
+                document: document.as_deref(),
+                digest_only: *digest_only,
+                salt: salt.as_deref(),
+                trust,
+                out,
+            })
+        }
         Timestamp::Verify { hospital, folder, ca, listing } => {
             verify(&address(hospital)?, folder, ca, listing.as_deref())
         }
