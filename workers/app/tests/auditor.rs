@@ -141,8 +141,8 @@ fn call(folder: &Path, method: &str, path: &str, body: &str) -> (u16, String) {
 
 /// What stands between tags of this name.
 fn between<'t>(text: &'t str, name: &str) -> Vec<&'t str> {
-    let pieces = text.split(&format!("<{name}>")).skip(1);
-    pieces.map(|rest| rest.split(&format!("</{name}>")).next().unwrap()).collect()
+    let (open, close) = (format!("<{name}>"), format!("</{name}>"));
+    text.split(&open).skip(1).map(|rest| rest.split(&close).next().unwrap()).collect()
 }
 
 /// A hospital that lost its archive asks what there is, and has it back by the calls of the eHealth schema and by the stream.

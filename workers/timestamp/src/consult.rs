@@ -22,6 +22,8 @@ pub const REQUEST_MAX: usize = 32 << 20;
 pub const BAGS_MAX: usize = 10;
 /// The namespace of OASIS DSS, in which responses are wrapped.
 const DSS: &str = "urn:oasis:names:tc:dss:1.0:core:schema";
+/// The profile of the authority's answers, which the schema of DSS wants named.
+const PROFILE: &str = "urn:ehealth:profiles:timestamping:2.1-cert";
 
 /// Why a request cannot be answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -153,7 +155,7 @@ pub fn bags_xml<B: AsRef<[u8]>>(bags: &[(B, B)]) -> String {
         let (bag, token) = (STANDARD.encode(bag), STANDARD.encode(token));
         let _never = write!(
             xml,
-            "<TSBag><TSBagValue>{bag}</TSBagValue><dss:SignResponse xmlns:dss=\"{DSS}\"><dss:Result><dss:ResultMajor>\
+            "<TSBag><TSBagValue>{bag}</TSBagValue><dss:SignResponse xmlns:dss=\"{DSS}\" Profile=\"{PROFILE}\"><dss:Result><dss:ResultMajor>\
              urn:oasis:names:tc:dss:1.0:resultmajor:Success</dss:ResultMajor></dss:Result><dss:SignatureObject>\
              <dss:Timestamp><dss:RFC3161TimeStampToken>{token}</dss:RFC3161TimeStampToken></dss:Timestamp>\
              </dss:SignatureObject></dss:SignResponse></TSBag>"
