@@ -14,7 +14,7 @@ end-to-end chaos: BIN = target/release/zegel
 # Real servers, as unprivileged processes that end with the command.
 SERVICES = deploy/dev/services run postgres rabbitmq kafka s3 --
 
-.PHONY: help test oracles lint unit end-to-end chaos load clean
+.PHONY: help test oracles lint unit end-to-end chaos load clean flips
 
 help: ## lists the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
@@ -45,7 +45,11 @@ chaos: oracles ## kills of processes and servers, 50 rounds on every pair of sto
 	$(CARGO) build --release --locked -p zegel --features kafka
 	ZEGEL_ROUNDS=50 $(TEST_ENV) $(SERVICES) $(CARGO) test --workspace --locked $(FEATURES) --test beyond -- --nocapture --test-threads 1
 
+flips: ## 10,000 random bits flipped in an archive and in an evidence file, each found and located
+	ZEGEL_FLIPS=10000 $(CARGO) test --release --locked -p zegel-archive --test it flips::
+
 load: ## the load generator, every scenario, with real brokers
+	$(CARGO) build --release --locked -p zegel
 	$(CARGO) build --release --locked -p load-tests --features kafka
 	deploy/dev/services run rabbitmq kafka -- target/release/load-tests all
 

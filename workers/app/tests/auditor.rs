@@ -1,6 +1,6 @@
 //! The auditor's page, command by command, on archives of a platform that ran; and the exit status of each kind of finding.
 
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 #![allow(clippy::disallowed_methods)] // a test's thread may sleep
 
 use base64::{Engine, engine::general_purpose::STANDARD};
