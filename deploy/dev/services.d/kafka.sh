@@ -68,7 +68,7 @@ kafka_up() {
   as "$(kafka_user)" setsid bash -c 'echo $$ >"$0/pid"; exec java "$@"' "$dir" -Xms"$heap" -Xmx"$heap" -XX:+UseSerialGC -cp "$dir/jars/*" \
     -Dorg.slf4j.simpleLogger.defaultLogLevel=warn -Dorg.slf4j.simpleLogger.showDateTime=true \
     kafka.Kafka "$dir/server.properties" >>"$dir/server.log" 2>&1 </dev/null &
-  until_ready 60 kafka_ready || fail "the server does not answer: $(tail -n 3 "$dir/server.log")"
+  until_ready 180 kafka_ready || fail "the server does not answer: $(tail -n 3 "$dir/server.log")"
 }
 
 kafka_down() {
