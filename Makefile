@@ -38,11 +38,11 @@ unit: oracles ## unit, property and conformance tests
 	$(TEST_ENV) $(SERVICES) $(CARGO) test --workspace --exclude zegel-suite --locked $(FEATURES)
 
 end-to-end: oracles ## the whole program from outside: demo on real input, leaks, crashes
-	$(CARGO) build --release --locked -p zegel --features kafka
+	$(CARGO) build --release --locked -p zegel --features kafka,s3
 	$(TEST_ENV) $(SERVICES) $(CARGO) test --workspace --locked $(FEATURES) --test tidy --test demo_from_outside --test leaks --test crash -- --nocapture
 
 chaos: oracles ## kills of processes and servers, 50 rounds on every pair of store and broker
-	$(CARGO) build --release --locked -p zegel --features kafka
+	$(CARGO) build --release --locked -p zegel --features kafka,s3
 	ZEGEL_ROUNDS=50 $(TEST_ENV) $(SERVICES) $(CARGO) test --workspace --locked $(FEATURES) --test beyond -- --nocapture --test-threads 1
 
 flips: ## 10,000 random bits flipped in an archive and in an evidence file, each found and located

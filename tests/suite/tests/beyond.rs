@@ -1,7 +1,7 @@
 //! Beyond one machine: the same day on every pair of store and broker, kills of processes and servers under load, a stage
 //! shared by several processes, and the move of an embedded store.
 //!
-//! `POSTGRES_URL`, `AMQP_URL` and `KAFKA_URL` name servers (`deploy/dev/services run …` sets them). Where one is not set a
+//! `POSTGRES_URL`, `AMQP_URL`, `KAFKA_URL` and `S3_URL` name servers (`deploy/dev/services run …` sets them). Where one is not set a
 //! test says SKIPPED, except with `ZEGEL_ORACLES=1`, where it fails. `ZEGEL_ROUNDS` sets another number of kills.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
@@ -83,6 +83,11 @@ fn the_same_day_gives_the_same_report_on_every_pair_of_store_and_broker() {
         let env = [("ZEGEL_STORE", &*postgres), ("ZEGEL_BROKER", &*broker), ("ZEGEL_INSTALLATION", &*installation)];
         assert_eq!(day(name, &env), embedded, "postgres + {name} does another day than the embedded store");
         println!("postgres + {name}: the same report");
+    }
+    if let Some(bucket) = url("S3_URL") {
+        let objects = format!("{bucket}/day/{}", std::process::id());
+        assert_eq!(day("s3", &[("ZEGEL_OBJECTS", &objects)]), embedded, "objects in a bucket make another day");
+        println!("embedded, objects in a bucket: the same report");
     }
 }
 
