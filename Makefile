@@ -25,7 +25,7 @@ test: oracles lint ## everything that CI runs: lints, then every test over real 
 
 oracles: $(ORACLES)/.done ## independent tools that tests compare with, in target/oracles and from the system's packages
 
-$(ORACLES)/.done: tests/oracles/requirements.txt tests/oracles/install
+$(ORACLES)/.done: tests/oracles/requirements.txt tests/oracles/install $(wildcard tests/oracles/tlog/*)
 	tests/oracles/install $(ORACLES)
 	touch $@
 

@@ -144,6 +144,7 @@ const CODES: &[Code] = &[
     refused("ZGL-TS-REF", 422, "reference is 0", "number prescriptions from 1 on"),
     refused("ZGL-TS-ENROL", 409, "hospital is not enrolled", "enrol the hospital first"),
     refused("ZGL-TS-HOSPITAL", 422, "address is not a hospital's", "use an address of type NIHII-HOSPITAL"),
+    refused("ZGL-TS-WITNESS", 422, "cosignature is of no known witness, or does not verify", "have the witness's key added to the settings; sign the checkpoint of the size that is named"),
     failed("ZGL-TS-CHAIN", 500, "closed bag does not continue its hospital's chain", "report the fault; later bags of the hospital wait, intake goes on"),
     failed("ZGL-TS-AUTHORITY", 503, "time-stamp authority gave no valid stamp", "see to the authority; bags wait in order and are stamped later"),
     // The front.
@@ -155,6 +156,7 @@ const CODES: &[Code] = &[
     refused("ZGL-HTTP-METHOD", 405, "method is not allowed here", "see the OpenAPI document"),
     refused("ZGL-HTTP-BODY", 400, "body could not be read", "send the JSON that the OpenAPI document describes"),
     refused("ZGL-HTTP-SIZE", 413, "request is too large", "send less in one request"),
+    refused("ZGL-HTTP-MEDIA", 415, "media type is not taken here", "send the body with the media type that is named"),
     refused("ZGL-HTTP-ENCODING", 415, "content codings are not taken", "send the body without Content-Encoding"),
     refused("ZGL-HTTP-SLOW", 408, "request came too slowly", "send at least 64 KiB a second"),
     refused("ZGL-HTTP-BUSY", 503, "too many requests in flight", "try again after the given time"),

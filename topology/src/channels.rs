@@ -171,7 +171,7 @@ pub const CHANNELS: &[Channel] = &[
         groups: &[Group {
             code: 6,
             name: "authority",
-            produces: &["mailbox.deliver"],
+            produces: &["mailbox.deliver", "timestamp.logged"],
             leaves: &["platform's archive"],
         }],
         types: &["be.zegel.timestamp.bag-closed.v1"],
@@ -226,6 +226,26 @@ pub const CHANNELS: &[Channel] = &[
         idempotency_days: 365,
         high_water: HIGH_WATER,
         what: "Items join and leave an incident; the incident opens one alert and closes it.",
+    },
+    Channel {
+        code: 10,
+        name: "timestamp.logged",
+        key: "log",
+        edges: &["HTTP"],
+        partitions: 1,
+        groups: &[Group { code: 10, name: "log", produces: &["timestamp.logged"], leaves: &["append-only log"] }],
+        types: &[
+            "be.zegel.timestamp.logged.v1",
+            "be.zegel.timestamp.checkpoint-due.v1",
+            "be.zegel.timestamp.checkpoint-stamp.v1",
+            "be.zegel.timestamp.cosigned.v1",
+        ],
+        retry_ms: WITHOUT_DEADLINE,
+        endless: true,
+        after_dead: AfterDead::Hold,
+        idempotency_days: 36_500,
+        high_water: HIGH_WATER,
+        what: "Bags and tokens join the append-only log; checkpoints are signed, cosigned and stamped.",
     },
 ];
 

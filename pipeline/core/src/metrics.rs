@@ -34,6 +34,8 @@ pub struct Metrics {
     pub owned: IntGaugeVec,
     /// Seconds by which the machine's clock is away while it is not followed.
     pub clock_away: IntGauge,
+    /// How many time sources agree with the clock.
+    pub time_sources: IntGauge,
 }
 
 impl Metrics {
@@ -59,6 +61,7 @@ impl Metrics {
             breaker_open: gauges("zegel_breaker_open", "1 while the downstream's breaker is open.", &["downstream"])?,
             owned: gauges("zegel_slot_owned", "1 while this process owns the slot.", &["stage", "partition"])?,
             clock_away: IntGauge::new("zegel_clock_away_seconds", "How far the clock is away while not followed.")?,
+            time_sources: IntGauge::new("zegel_time_sources_agreeing", "Time sources that agree with the clock.")?,
         };
         metrics.register()?;
         Ok(metrics)
@@ -84,7 +87,7 @@ impl Metrics {
     }
 
     fn register(&self) -> Result<(), prometheus::Error> {
-        let all: [Box<dyn prometheus::core::Collector>; 10] = [
+        let all: [Box<dyn prometheus::core::Collector>; 11] = [
             Box::new(self.messages.clone()),
             Box::new(self.panics.clone()),
             Box::new(self.step_seconds.clone()),
@@ -95,6 +98,7 @@ impl Metrics {
             Box::new(self.breaker_open.clone()),
             Box::new(self.owned.clone()),
             Box::new(self.clock_away.clone()),
+            Box::new(self.time_sources.clone()),
         ];
         all.into_iter().try_for_each(|metric| self.registry.register(metric))
     }

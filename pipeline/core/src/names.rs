@@ -38,3 +38,14 @@ pub fn ssin_key(keys: &dyn Keys, ssin: &str) -> Key {
 pub fn incident_key(keys: &dyn Keys, incident: &str) -> Key {
     keys.blind("incident", incident.as_bytes())
 }
+
+/// The key of the append-only log of bags and tokens: one for the whole platform, so that it has one order.
+pub fn log_key(keys: &dyn Keys) -> Key {
+    keys.blind("log", b"entries")
+}
+
+/// The key under which the log's checkpoints are stamped by an external authority, apart from the log itself: it may be away
+/// for days.
+pub fn log_stamp_key(keys: &dyn Keys) -> Key {
+    keys.blind("log", b"stamps")
+}

@@ -103,6 +103,8 @@ pub mod spaces {
     pub const INTAKES: Space = Space { code: 18, name: "intakes" };
     /// Last replies of a slot, for edges in other processes; owner: slot, sub: two bytes of the message's id.
     pub const REPLIES: Space = Space { code: 19, name: "replies" };
+    /// The append-only log of bags and tokens, its checkpoints and their external stamps; owner: the log.
+    pub const LOG: Space = Space { code: 20, name: "log" };
     /// For the conformance suites.
     pub const TEST: Space = Space { code: 99, name: "test" };
 
@@ -127,6 +129,7 @@ pub mod spaces {
         ALERT_ITEMS,
         INTAKES,
         REPLIES,
+        LOG,
         TEST,
     ];
 }

@@ -72,3 +72,46 @@ pub struct BagClosed {
     /// How many entries.
     pub count: u64,
 }
+
+/// Who made a bag that joins the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum BagMaker {
+    /// The platform; the subject is the SHA-256 of the bag's header.
+    Platform,
+    /// The hospital; the subject is the SHA-256 of the XML's bytes.
+    Hospital,
+}
+
+/// `timestamp.logged`, key: the log. A stamped bag joins the append-only log.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Logged {
+    /// Who made the bag.
+    pub maker: BagMaker,
+    /// What was stamped, by maker.
+    pub subject: Sha256,
+    /// SHA-256 of the DER token, without the response around it.
+    pub token: Sha256,
+}
+
+/// `timestamp.logged`, key: the log; fired by a timer. The log has grown: a checkpoint is to be signed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct CheckpointDue {}
+
+/// `timestamp.logged`, key: the log's stamps. An external authority is to stamp a checkpoint.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct CheckpointStamp {
+    /// The checkpoint's size.
+    pub size: u64,
+    /// SHA-256 of its signed note, cosignatures left out.
+    pub imprint: Sha256,
+}
+
+/// `timestamp.logged`, key: the log. Witnesses signed a checkpoint; the edge verified that.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Cosigned {
+    /// The checkpoint's size.
+    pub size: u64,
+    /// Signature lines of C2SP signed-note, without line feeds; 1 to 16.
+    pub lines: Vec<String>,
+}

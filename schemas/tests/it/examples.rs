@@ -218,6 +218,23 @@ pub fn bags() -> Vec<BagClosed> {
     vec![BagClosed { hospital: hospital(), sequence: 1, start: NOON, end: NOON.plus(300_000), count: 1000 }]
 }
 
+pub fn logged() -> Vec<Logged> {
+    let (subject, token) = (Sha256([0xaa; 32]), Sha256([0xbb; 32]));
+    [BagMaker::Platform, BagMaker::Hospital].map(|maker| Logged { maker, subject, token }).to_vec()
+}
+
+pub fn checkpoints_due() -> Vec<CheckpointDue> {
+    vec![CheckpointDue {}]
+}
+
+pub fn checkpoint_stamps() -> Vec<CheckpointStamp> {
+    vec![CheckpointStamp { size: 1000, imprint: Sha256([0xcc; 32]) }]
+}
+
+pub fn cosigned() -> Vec<Cosigned> {
+    vec![Cosigned { size: 1000, lines: vec!["\u{2014} hospital.example/witness AAAA".to_owned()] }]
+}
+
 pub fn feed_acks() -> Vec<FeedAck> {
     vec![FeedAck { up_to: 42 }]
 }

@@ -33,6 +33,10 @@ fn every_payload_is_written_and_read_as_its_golden_file() {
     hold(examples::entries(), &mut seen);
     hold(examples::windows(), &mut seen);
     hold(examples::bags(), &mut seen);
+    hold(examples::logged(), &mut seen);
+    hold(examples::checkpoints_due(), &mut seen);
+    hold(examples::checkpoint_stamps(), &mut seen);
+    hold(examples::cosigned(), &mut seen);
     hold(examples::inscriptions(), &mut seen);
     hold(examples::mutations(), &mut seen);
     hold(examples::notifications(), &mut seen);
@@ -52,6 +56,7 @@ fn what_travels_between_stages_is_under_300_bytes() {
     assert!(largest(&examples::seen()) < 300);
     assert!(largest(&examples::bags()) < 300);
     assert!(largest(&examples::entries()) < 300);
+    assert!(largest(&examples::logged()) < 300);
 }
 
 #[test]

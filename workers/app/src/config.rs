@@ -13,6 +13,10 @@ use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+mod timestamp;
+
+pub use timestamp::Timestamp;
+
 /// The commented defaults.
 pub const DEFAULT: &str = include_str!("default.toml");
 
@@ -99,14 +103,6 @@ pub struct Limits {
 pub struct Mailbox {
     /// Capacity of a box that is opened without one.
     pub capacity: u64,
-}
-
-/// Time-stamp bags.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Timestamp {
-    /// When windows end.
-    pub window: String,
 }
 
 /// Stages.
@@ -240,9 +236,7 @@ impl Config {
         ];
         match rules.into_iter().find(|(_, holds, _)| !holds) {
             Some((key, _, rule)) => Err(value(key, rule)),
-            None => zegel_timestamp::schedule::Schedule::cron(&self.timestamp.window).map(|_| ()).map_err(|_| {
-                value("timestamp.window", "must be a cron expression with seconds, like \"0 */5 * * * *\"")
-            }),
+            None => self.timestamp.check(),
         }
     }
 }
@@ -367,6 +361,12 @@ mod tests {
             ("drain_s = 0", "drain_s"),
             ("[limits]\nmessage = 0", "limits.message"),
             ("[timestamp]\nwindow = \"every now and then\"", "timestamp.window"),
+            ("[timestamp]\nalgorithm = \"md5\"", "timestamp.algorithm"),
+            ("[timestamp]\nsources = [\"sundial\"]", "timestamp.sources"),
+            ("[timestamp]\nsources = [\"chrony\"]", "timestamp.policy"),
+            ("[timestamp]\ntsa = \"http://tsa.example\"", "timestamp.tsa_roots"),
+            ("[timestamp]\nquorum = 1", "timestamp.quorum"),
+            ("[timestamp]\nwitnesses = [\"w\"]", "timestamp.witnesses"),
             ("[runner]\njobs = 0", "runner.jobs"),
             ("[log]\nlevel = \"loud\"", "log.level"),
         ] {

@@ -18,15 +18,18 @@ mod crash;
 mod declare;
 mod demo;
 mod endpoint;
+mod external;
 mod failed;
 mod folder;
 mod platform;
 mod roles;
 mod signals;
+mod stamping;
 mod store_metrics;
 mod submit;
 mod telemetry;
 mod term;
+mod time_sources;
 
 use clap::Parser;
 use cli::{Backends, Cli, Command};

@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::failed::{Failed, at};
 use crate::folder::{Folder, private_folder, write_private};
 use crate::roles::Role;
+use crate::stamping::{self, Stamping, Upkeep};
 use schemas::{MailboxAddress, Millis};
 use std::fs;
 use std::net::SocketAddr;
@@ -26,6 +27,7 @@ use zegel_core::replies::Replies;
 use zegel_core::{Clock, ClockGuard, Keys, Metrics, Ports, Runner, RunnerConfig, Worker};
 use zegel_crypto::Keyring;
 use zegel_crypto::bag::Form;
+use zegel_crypto::log::NoteSigner;
 use zegel_crypto::tsa::Authority;
 use zegel_embedded::Lock;
 use zegel_gateway::{FileTokens, GatewayConfig, Grant, Platform, Tokens};
@@ -33,11 +35,8 @@ use zegel_mailbox::{Boxes, Submissions};
 use zegel_mutations::{FanOut, Feed};
 use zegel_objects::EncryptedObjects;
 use zegel_receipts::{Alerts, Receipts};
-use zegel_timestamp::{Aggregator, OwnAuthority, Schedule, Sealer, Windows};
+use zegel_timestamp::{Aggregator, Log, Schedule, Sealer, Windows};
 use zegel_ttp::{CompiledProject, ProjectDocument, Ttp};
-
-/// Who stands in the certificates of our own authority.
-const ORGANISATION: &str = "Zegel";
 
 /// Threads that run steps and requests: as many as the aimed-at machine has cores. Heavy work has threads of its own.
 const THREADS: usize = 2;
@@ -55,6 +54,7 @@ pub struct Running {
     runner: Runner,
     shutdown: oneshot::Sender<()>,
     server: JoinHandle<std::io::Result<()>>,
+    _upkeep: Option<Upkeep>,
 }
 
 /// The runtime that a platform runs on.
@@ -89,9 +89,14 @@ pub async fn start(config: &Config, schedule: Schedule) -> Result<Running, Faile
     let backend = Backend::open(config, &folder, lock, &*opened.keys).await?;
     let metrics = Arc::new(Metrics::new().map_err(failure)?);
     let ports = ports(&opened, &backend, &metrics);
-    let (tokens, ca_pem, scratch) = (opened.tokens.clone(), opened.ca_pem.clone(), opened.scratch.clone());
-    let runner = run_stages(config, opened, &backend, schedule, ports.clone(), ttp.clone())?;
-    let platform = front(config, tokens, ports, ttp, ca_pem, &backend);
+    let (tokens, scratch) = (opened.tokens.clone(), opened.scratch.clone());
+    let stamping = stamping::open(opened.authority, &config.timestamp, &metrics)?;
+    let upkeep = config.roles.contains(&Role::Timestamp).then(|| stamping.keep_up());
+    let mut gateway = gateway(config, &backend, ttp.clone(), &stamping)?;
+    gateway.log = Some(stamping::policy(&opened.log, &config.timestamp)?);
+    let stages = Stages { ttp: opened.ttp, log: opened.log, stamping, schedule };
+    let runner = run_stages(config, stages, &backend, ports.clone(), ttp)?;
+    let platform = front(gateway, tokens, ports, &backend);
     let (shutdown, stopped) = oneshot::channel::<()>();
     let stopped = async {
         // A dropped sender is a wish to stop as well.
@@ -102,7 +107,7 @@ pub async fn start(config: &Config, schedule: Schedule) -> Result<Running, Faile
         write_private(&folder.address(), &format!("http://{address}\n"))?;
     }
     tracing::info!(ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX), "ready");
-    Ok(Running { address, folder, scratch, backend, runner, shutdown, server })
+    Ok(Running { address, folder, scratch, backend, runner, shutdown, server, _upkeep: upkeep })
 }
 
 /// The folder's lock, held by whoever makes keys in it, and for good by the one process of an embedded store.
@@ -149,7 +154,7 @@ struct Opened {
     keys: Arc<Keyring>,
     objects: Arc<EncryptedObjects>,
     authority: Authority,
-    ca_pem: Vec<u8>,
+    log: NoteSigner,
     ttp: Ttp,
     scratch: PathBuf,
     tokens: Arc<FileTokens>,
@@ -169,7 +174,8 @@ fn open(folder: &Folder, config: &Config, runtime: Handle) -> Result<Opened, Fai
         _ => {}
     }
     let keys = Arc::new(open_keys(folder)?);
-    let authority = open_authority(folder)?;
+    let authority = stamping::open_authority(folder, &config.timestamp)?;
+    let log = stamping::open_log_key(folder, &config.timestamp)?;
     let objects = backend::objects(config, folder, keys.clone(), runtime)?;
     // What lies in the making was left by a crash; where others work in the folder, what is a day old.
     let abandoned = if shared { SystemClock.now().plus(-DAY_MS) } else { Millis::NEVER };
@@ -181,8 +187,7 @@ fn open(folder: &Folder, config: &Config, runtime: Handle) -> Result<Opened, Fai
     if !folder.has_operator_token() {
         folder.keep_operator_token(&tokens.issue(Grant::Operator).map_err(failure)?)?;
     }
-    let ca_pem = authority.ca_pem().as_bytes().to_vec();
-    Ok(Opened { keys, objects: Arc::new(objects), authority, ca_pem, ttp, scratch, tokens: Arc::new(tokens) })
+    Ok(Opened { keys, objects: Arc::new(objects), authority, log, ttp, scratch, tokens: Arc::new(tokens) })
 }
 
 fn open_keys(folder: &Folder) -> Result<Keyring, Failed> {
@@ -194,14 +199,6 @@ fn open_keys(folder: &Folder) -> Result<Keyring, Failed> {
         return Err(Failed::Failure(format!("{} is missing, but there is a database", folder.keys().display())));
     }
     Keyring::create(&folder.keys()).map_err(failure)
-}
-
-fn open_authority(folder: &Folder) -> Result<Authority, Failed> {
-    let now = SystemClock.now();
-    if folder.tsa().join("ca.pem").exists() {
-        return Authority::load(&folder.tsa(), now).map_err(failure);
-    }
-    Authority::create(&folder.tsa(), ORGANISATION, now).map_err(failure)
 }
 
 /// The TTP's projects, each with its key root, and its scratch folder.
@@ -243,16 +240,23 @@ fn ports(opened: &Opened, backend: &Backend, metrics: &Arc<Metrics>) -> Ports {
     }
 }
 
+/// What the stages are made of.
+struct Stages {
+    ttp: Ttp,
+    log: NoteSigner,
+    stamping: Stamping,
+    schedule: Schedule,
+}
+
 fn run_stages(
     config: &Config,
-    opened: Opened,
+    stages: Stages,
     backend: &Backend,
-    schedule: Schedule,
     ports: Ports,
     ttp: MailboxAddress,
 ) -> Result<Runner, Failed> {
     let runner_config = RunnerConfig {
-        owner: backend.owner(&*opened.keys),
+        owner: backend.owner(&*ports.keys),
         shared: backend.is_shared(),
         stage_concurrency: config.runner.concurrency,
         jobs: config.runner.jobs,
@@ -260,16 +264,22 @@ fn run_stages(
         lease_ms: i64::from(config.runner.lease_ms),
         ..RunnerConfig::default()
     };
-    let stamper = Arc::new(OwnAuthority::new(opened.authority).map_err(failure)?);
+    let Stages { ttp: pseudonymiser, log, stamping, schedule } = stages;
+    let policy = stamping::policy(&log, &config.timestamp)?;
+    let mut log = Log::new(Arc::new(log), policy, i64::from(config.timestamp.checkpoint_s) * 1_000);
+    if let Some(external) = stamping.external {
+        log = log.stamped_by(external);
+    }
     let mut runner = Runner::new(ports, runner_config);
-    let stages: [(Role, Arc<dyn Worker>); 9] = [
+    let stages: [(Role, Arc<dyn Worker>); 10] = [
         (Role::Mailbox, Arc::new(Submissions::new(ttp))),
         (Role::Mailbox, Arc::new(Boxes)),
-        (Role::Ttp, Arc::new(opened.ttp)),
+        (Role::Ttp, Arc::new(pseudonymiser)),
         (Role::Receipts, Arc::new(Receipts::default())),
         (Role::Receipts, Arc::new(Alerts)),
         (Role::Timestamp, Arc::new(Aggregator::new(Windows::new(schedule)))),
-        (Role::Timestamp, Arc::new(Sealer::new(stamper, Form::Plain))),
+        (Role::Timestamp, Arc::new(Sealer::new(stamping.stamper, Form::Plain))),
+        (Role::Timestamp, Arc::new(log)),
         (Role::Mutations, Arc::new(FanOut)),
         (Role::Mutations, Arc::new(Feed)),
     ];
@@ -292,21 +302,25 @@ pub fn schedule(config: &Config) -> Result<Schedule, Failed> {
     Schedule::cron(&config.timestamp.window).map_err(|error| Failed::Usage(error.to_string()))
 }
 
-fn front(
+fn gateway(
     config: &Config,
-    tokens: Arc<FileTokens>,
-    ports: Ports,
-    ttp: MailboxAddress,
-    ca_pem: Vec<u8>,
     backend: &Backend,
-) -> Arc<Platform> {
+    ttp: MailboxAddress,
+    stamping: &Stamping,
+) -> Result<GatewayConfig, Failed> {
     let mut gateway = GatewayConfig::new(ttp);
     gateway.message_max = config.limits.message;
     gateway.batch_max = config.limits.batch;
     gateway.drain_timeout = Duration::from_secs(config.drain_s);
-    gateway.ca_pem = ca_pem;
+    gateway.ca_pem = stamping.anchor_pem(&config.timestamp)?;
+    gateway.authority = stamping.answerer.clone();
+    gateway.stamps_need_token = !config.timestamp.open;
     gateway.shared = backend.is_shared();
     gateway.calls = config.roles.contains(&Role::Gateway);
+    Ok(gateway)
+}
+
+fn front(config: GatewayConfig, tokens: Arc<FileTokens>, ports: Ports, backend: &Backend) -> Arc<Platform> {
     let (metrics, backend) = (ports.metrics.clone(), backend.clone());
     Arc::new(Platform {
         broker: ports.broker,
@@ -317,7 +331,7 @@ fn front(
         replies: ports.replies,
         tokens,
         metrics: Arc::new(move || format!("{}{}", metrics.text(), backend.metrics())),
-        config: gateway,
+        config,
     })
 }
 

@@ -164,8 +164,17 @@ pub(crate) struct Whole<'f> {
 
 /// Reads a whole body of at most `body_max` bytes.
 pub(crate) async fn whole<'f>(front: &'f Front, headers: &HeaderMap, body: Body) -> Answer<Whole<'f>> {
+    whole_up_to(front, headers, body, front.config.body_max as u64).await
+}
+
+/// Reads a whole body of at most `limit` bytes.
+pub(crate) async fn whole_up_to<'f>(
+    front: &'f Front,
+    headers: &HeaderMap,
+    body: Body,
+    limit: u64,
+) -> Answer<Whole<'f>> {
     plain(headers)?;
-    let limit = front.config.body_max as u64;
     let too_much = || Problem::new("ZGL-HTTP-SIZE", "the body is over the limit of this call");
     if body.size_hint().lower() > limit {
         return Err(too_much());

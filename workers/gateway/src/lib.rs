@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 pub mod auth;
+mod authority;
 mod body;
 mod box_items;
 mod boxes;
@@ -19,6 +20,7 @@ mod dead;
 mod fields;
 mod gather;
 mod input;
+mod log;
 mod mutations;
 mod operations;
 mod outflow;

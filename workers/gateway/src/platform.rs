@@ -9,6 +9,8 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use zegel_core::replies::Replies;
 use zegel_core::{Broker, Clock, Keys, Objects, Store};
+use zegel_crypto::log::Policy;
+use zegel_timestamp::Answerer;
 
 /// Limits and constants of the front. Each has a default that fits one machine.
 #[derive(Clone)]
@@ -45,6 +47,15 @@ pub struct GatewayConfig {
     pub drain_timeout: Duration,
     /// Certificate of the time-stamp authority's CA, PEM.
     pub ca_pem: Vec<u8>,
+    /// Who answers time-stamp requests; none: they are refused, in the way of their standard.
+    pub authority: Option<Arc<dyn Answerer>>,
+    /// The log's key and the witnesses that may cosign its checkpoints; none: cosignatures are not taken.
+    pub log: Option<Policy>,
+    /// Whether time-stamp requests need a token of the platform.
+    pub stamps_need_token: bool,
+    /// Time-stamp requests that are signed at a time; each fills a core while it is. More wait for their turn, within
+    /// `in_flight_max`.
+    pub stamps_max: usize,
 }
 
 impl GatewayConfig {
@@ -68,6 +79,10 @@ impl GatewayConfig {
             calls: true,
             drain_timeout: Duration::from_secs(10),
             ca_pem: Vec::new(),
+            authority: None,
+            log: None,
+            stamps_need_token: false,
+            stamps_max: 2, // as many as the aimed-at machine has cores
         }
     }
 }
@@ -103,6 +118,7 @@ pub(crate) struct Front {
     pub(crate) in_flight: Arc<Semaphore>,
     pub(crate) bulk: Semaphore,
     pub(crate) streams: Arc<Semaphore>,
+    pub(crate) stamps: Arc<Semaphore>,
     /// Blinded key of the TTP's address.
     pub(crate) ttp: schemas::Key,
 }
@@ -114,6 +130,7 @@ impl Front {
             in_flight: Arc::new(Semaphore::new(platform.config.in_flight_max.max(1))),
             bulk: Semaphore::new(platform.config.bulk_max.max(1)),
             streams: Arc::new(Semaphore::new(platform.config.streams_max.max(1))),
+            stamps: Arc::new(Semaphore::new(platform.config.stamps_max.max(1))),
             gather: Gather::new(platform.store.clone()),
             recent: Recent::default(),
             boxes: BoxesSeen::default(),

@@ -176,11 +176,13 @@ mod tests {
     fn every_code_that_the_front_answers_with_is_in_the_table() {
         let sources = [
             include_str!("auth.rs"),
+            include_str!("authority.rs"),
             include_str!("body.rs"),
             include_str!("boxes.rs"),
             include_str!("content.rs"),
             include_str!("dead.rs"),
             include_str!("fields.rs"),
+            include_str!("log.rs"),
             include_str!("mutations.rs"),
             include_str!("problem.rs"),
             include_str!("publish.rs"),

@@ -3,7 +3,7 @@
 use crate::outflow::Held;
 use crate::platform::{Front, Platform};
 use crate::problem::Problem;
-use crate::{box_items, boxes, consult, dead, mutations, operations, submission, timestamp};
+use crate::{authority, box_items, boxes, consult, dead, log, mutations, operations, submission, timestamp};
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn_with_state};
@@ -44,6 +44,14 @@ routes! {
     "/v1/timestamp/retrieve" => post consult::retrieve;
     "/v1/timestamp/stream/{hospital}" => get consult::stream;
     "/v1/timestamp/ca.pem" => get timestamp::ca;
+    "/v1/timestamp/ca.crl" => get authority::revocations;
+    "/v1/timestamp/units.pem" => get authority::units;
+    "/timestamp" => post authority::stamp;
+    "/log/checkpoint" => get log::checkpoint;
+    "/log/latest" => get log::latest;
+    "/log/stamps/{size}" => get log::stamp;
+    "/log/tile/{*path}" => get log::tile;
+    "/log/cosignatures" => post log::cosign;
     "/v1/inscriptions" => post mutations::inscribe;
     "/v1/mutations" => post mutations::feed_in;
     "/v1/feeds/{organisation}" => get mutations::feed_out;
@@ -106,7 +114,9 @@ mod tests {
         let routed: BTreeSet<String> = CALLS
             .iter()
             .chain(OPEN)
-            .flat_map(|(path, methods)| methods.iter().map(move |method| format!("{method} {path}")))
+            .flat_map(|(path, methods)| {
+                methods.iter().map(move |method| format!("{method} {}", path.replace("{*", "{")))
+            })
             .collect();
         assert_eq!(described, routed);
     }

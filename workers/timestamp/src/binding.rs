@@ -22,8 +22,9 @@ use zegel_core::slot::spaces;
 use zegel_core::worker::{JobError, JobIo};
 use zegel_core::{Objects, Read};
 use zegel_crypto::bag::{Form, Header};
-use zegel_crypto::hash::Hasher;
+use zegel_crypto::hash::{Hasher, sha256};
 use zegel_crypto::merkle::Tree;
+use zegel_crypto::tsa::token_of;
 
 /// XML up to here is a payload row, above it objects.
 pub(crate) const INLINE_MAX: usize = ATTACHMENT_MAX;
@@ -51,6 +52,8 @@ pub(crate) struct Bound {
     pub imprint: Sha256,
     #[serde(with = "base64_bytes")]
     pub tsr: Vec<u8>,
+    /// SHA-256 of the token in it.
+    pub token: Sha256,
     pub gen_time: Millis,
     /// Chunk rows of the bag.
     pub chunks: u32,
@@ -85,14 +88,16 @@ pub(crate) fn bind(spec: &Spec, form: Form, stamper: &dyn Stamper, io: &dyn JobI
     header.check().map_err(|_| broken())?;
     let header_hash = header.hash();
     let (xml, xml_size, imprint) = write(*owner, bag, &header_hash, io)?;
-    // The present instant, but after every entry of the bag and after the token before it, whatever the clock does.
-    let not_before = io.now().max(bag.end).max(head.map_or(bag.end, |head| head.gen_time));
-    let stamped = stamper.stamp(&imprint, not_before).map_err(|_| again("ZGL-TS-AUTHORITY"))?;
-    if stamped.gen_time < not_before {
+    // After every entry of the bag and after the token before it, whatever the clock does. A foreign authority's clock may
+    // be a little behind ours, so the present instant is asked for and not required.
+    let earliest = bag.end.max(head.map_or(bag.end, |head| head.gen_time));
+    let stamped = stamper.stamp(&imprint, io.now().max(earliest)).map_err(|_| again("ZGL-TS-AUTHORITY"))?;
+    if stamped.gen_time < earliest {
         return Err(again("ZGL-TS-AUTHORITY"));
     }
-    let (tsr, gen_time) = (stamped.response, stamped.gen_time);
-    Ok(Bound { v: V1, header: header.encode(), header_hash, previous, xml, xml_size, imprint, tsr, gen_time, chunks })
+    let token = sha256(&token_of(&stamped.response).map_err(|_| again("ZGL-TS-AUTHORITY"))?);
+    let (tsr, gen_time, header) = (stamped.response, stamped.gen_time, header.encode());
+    Ok(Bound { v: V1, header, header_hash, previous, xml, xml_size, imprint, tsr, token, gen_time, chunks })
 }
 
 /// The header hash that the bag continues from; none for the first.

@@ -1,8 +1,9 @@
 //! The time-stamp stage: prescription hashes are collected in a bag per hospital and window, bound, chained and stamped.
 //!
-//! Purpose: two pure workers. [`Aggregator`] takes entries and closes windows; [`Sealer`] makes the eHealth
+//! Purpose: three pure workers. [`Aggregator`] takes entries and closes windows; [`Sealer`] makes the eHealth
 //! `TimeStampBag` of a closed one, binds it by a header (entry 0) to its entries, its window and the bag before, has its
-//! exact bytes stamped (RFC 3161), archives it and sends a copy to the hospital's box. [`audit`] checks what they made.
+//! exact bytes stamped (RFC 3161), archives it and sends a copy to the hospital's box; [`Log`] enters it into the platform's
+//! append-only log. [`audit`] checks what they made.
 //! Invariant I6: every accepted hash is in exactly one bag; windows are contiguous from the enrolment on; the bags form
 //! an unbroken chain.
 //! Must not know: brokers, stores, clocks. The authority is injected as a [`Stamper`].
@@ -12,6 +13,7 @@
 pub mod aggregator;
 pub mod audit;
 pub mod consult;
+pub mod log;
 pub mod queries;
 pub mod rows;
 pub mod schedule;
@@ -23,9 +25,10 @@ pub mod xml;
 mod binding;
 
 pub use aggregator::Aggregator;
+pub use log::Log;
 pub use schedule::Schedule;
 pub use sealer::Sealer;
-pub use stamper::{OwnAuthority, StampError, Stamped, Stamper};
+pub use stamper::{Answerer, OwnAuthority, StampError, Stamped, Stamper};
 pub use windows::Windows;
 
 use topology::{CHANNELS, Channel};
@@ -35,6 +38,7 @@ const SOURCE: &str = "/zegel/timestamp";
 const DELIVER: &Channel = &CHANNELS[1];
 const ENTRIES: &Channel = &CHANNELS[4];
 const SEALED: &Channel = &CHANNELS[5];
+const LOGGED: &Channel = &CHANNELS[9];
 
 #[cfg(test)]
 mod tests {
@@ -43,8 +47,8 @@ mod tests {
     #[test]
     fn the_channels_are_the_ones_that_are_meant() {
         assert_eq!(
-            [DELIVER.name, ENTRIES.name, SEALED.name],
-            ["mailbox.deliver", "timestamp.entries", "timestamp.sealed"]
+            [DELIVER.name, ENTRIES.name, SEALED.name, LOGGED.name],
+            ["mailbox.deliver", "timestamp.entries", "timestamp.sealed", "timestamp.logged"]
         );
     }
 }

@@ -4,6 +4,7 @@
 //! read through the store and open the rows with the keys, a job reads through its `JobIo`.
 //! Failure behaviour: [`RowError`] when a row is not what this program writes.
 
+use crate::log::{self, LogHead, SignedCheckpoint};
 use crate::rows::{self, ArchivedBag, Bucket, Head, OpenBag, Taken};
 use bytes::Bytes;
 use schemas::{Key, MessageId};
@@ -11,6 +12,8 @@ use serde::de::DeserializeOwned;
 use zegel_core::Read;
 use zegel_core::rows::{RowError, decode};
 use zegel_core::slot::{Space, spaces};
+use zegel_crypto::log::tiles::{Tile, WIDTH};
+use zegel_crypto::merkle::leaf_hash;
 
 /// Rows in the clear: (sub, value).
 pub type PlainRows = Vec<(Bytes, Bytes)>;
@@ -22,8 +25,10 @@ pub const BAGS_MAX: usize = 100;
 pub struct Query<T> {
     /// What is to be read.
     pub read: Read,
-    parse: Box<dyn Fn(PlainRows) -> Result<T, RowError> + Send + Sync>,
+    parse: Parse<T>,
 }
+
+type Parse<T> = Box<dyn Fn(PlainRows) -> Result<T, RowError> + Send + Sync>;
 
 impl<T> Query<T> {
     /// What the opened rows mean.
@@ -89,6 +94,75 @@ pub fn head(hospital: Key) -> Query<Option<Head>> {
 #[must_use]
 pub fn stored_xml(id: MessageId) -> Query<Option<Bytes>> {
     bytes_row(spaces::PAYLOADS, Key(id.0), Bytes::new())
+}
+
+/// The log's state; none before its first entry.
+#[must_use]
+pub fn log_head(log: Key) -> Query<Option<LogHead>> {
+    json_row(spaces::LOG, log, log::head_sub())
+}
+
+/// A checkpoint of the log, while it is kept.
+#[must_use]
+pub fn log_checkpoint(log: Key, size: u64) -> Query<Option<SignedCheckpoint>> {
+    json_row(spaces::LOG, log, log::checkpoint_sub(size))
+}
+
+/// The external authority's response over a checkpoint; the owner is the log's stamps.
+#[must_use]
+pub fn log_stamp(stamps: Key, size: u64) -> Query<Option<Bytes>> {
+    bytes_row(spaces::LOG, stamps, log::stamp_sub(size))
+}
+
+/// The entries of a bundle, as wide as the tile of level 0 says.
+#[must_use]
+pub fn log_entries(owner: Key, tile: &Tile) -> Query<Vec<Bytes>> {
+    Query { read: tile_rows(owner, tile, log::entry_sub), parse: whole(tile, Ok) }
+}
+
+/// The bytes of a tile.
+#[must_use]
+pub fn log_hashes(owner: Key, tile: &Tile) -> Query<Vec<u8>> {
+    let (level, width) = (tile.level, usize::from(tile.width));
+    let read = match level {
+        0 => tile_rows(owner, tile, log::entry_sub),
+        level => tile_rows(owner, tile, |index| log::node_sub(level, index)),
+    };
+    let parse = whole(tile, move |row| match level {
+        0 => Ok(leaf_hash(&row).0),
+        _ => row.as_ref().try_into().map_err(|_| RowError::Shape),
+    });
+    Query {
+        read,
+        parse: Box::new(move |rows| {
+            parse(rows).map(|hashes| {
+                let mut bytes = Vec::with_capacity(width * 32);
+                hashes.iter().for_each(|hash| bytes.extend_from_slice(hash));
+                bytes
+            })
+        }),
+    }
+}
+
+/// The rows of a tile, which lie one behind the other.
+fn tile_rows(owner: Key, tile: &Tile, sub: impl Fn(u64) -> Bytes) -> Read {
+    let first = tile.index * WIDTH;
+    let (from, to) = (sub(first), Some(sub(first + u64::from(tile.width))));
+    Read::Range { space: spaces::LOG, owner, from, to, limit: usize::from(tile.width), reverse: false }
+}
+
+/// As many values as the tile is wide; fewer are a fault of the store.
+fn whole<T: 'static>(
+    tile: &Tile,
+    each: impl Fn(Bytes) -> Result<T, RowError> + Send + Sync + 'static,
+) -> Parse<Vec<T>> {
+    let width = usize::from(tile.width);
+    Box::new(move |rows| {
+        if rows.len() != width {
+            return Err(RowError::Shape);
+        }
+        rows.into_iter().map(|(_, row)| each(row)).collect()
+    })
 }
 
 fn one(space: Space, owner: Key, sub: Bytes) -> Read {

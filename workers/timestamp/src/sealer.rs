@@ -2,7 +2,7 @@
 //!
 //! Channel `timestamp.sealed`, key hospital. The heavy work is a job (see `binding`); later bags of the hospital wait
 //! behind it, so the chain grows in order, and while the authority is away bags queue here and intake goes on. The
-//! step after the job writes the archive, the chain's head and the delivery in one commit, and deletes the bag's chunk
+//! step after the job writes the archive, the chain's head, the log's entry and the delivery in one commit, and deletes the bag's chunk
 //! rows: at most [`DELETE_MAX`] of them; where more are left it sends itself the same message again, whose handling finds
 //! the bag archived and deletes the next ones, so no step grows with a bag.
 //! Sealing is idempotent on (hospital, sequence): a bag that is archived is never made twice.
@@ -11,14 +11,15 @@
 use crate::binding::{self, Bound, Spec, Xml};
 use crate::rows::{self, ArchivedBag, Head};
 use crate::stamper::Stamper;
-use crate::{DELIVER, SEALED, SOURCE};
+use crate::{DELIVER, LOGGED, SEALED, SOURCE};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
-use schemas::messages::{BagClosed, Content, ContentType, Deliver, From, Part, ReceiptsWanted};
+use schemas::messages::{BagClosed, BagMaker, Content, ContentType, Deliver, From, Logged, Part, ReceiptsWanted};
 use schemas::{Key, Sha256};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use topology::Channel;
+use zegel_core::names::log_key;
 use zegel_core::rows::V1;
 use zegel_core::slot::spaces;
 use zegel_core::worker::{JobError, JobIo};
@@ -156,6 +157,7 @@ impl Step<'_> {
         self.effects.put(spaces::ARCHIVE, self.owner, rows::bag_sub(sequence), &row)?;
         self.effects.put(spaces::ARCHIVE, self.owner, rows::head_sub(), &head)?;
         let tsr = Bytes::from(bound.tsr);
+        self.log(bound.header_hash, bound.token)?;
         self.effects.put_bytes(spaces::ARCHIVE, self.owner, rows::token_sub(sequence), tsr.clone());
         let tsr_digest = sha256(&tsr);
         let tsr = self.payload(tsr);
@@ -186,6 +188,14 @@ impl Step<'_> {
         // A hospital's box has the hospital's key.
         let envelope = self.message.follow_up(self.context, SOURCE, self.owner, &deliver)?;
         self.effects.produce(DELIVER, envelope);
+        Ok(())
+    }
+
+    /// Enters the bag and its token into the platform's log.
+    fn log(&mut self, subject: Sha256, token: Sha256) -> Result<(), Interrupt> {
+        let logged = Logged { maker: BagMaker::Platform, subject, token };
+        let envelope = self.message.follow_up(self.context, SOURCE, log_key(self.context.keys), &logged)?;
+        self.effects.produce(LOGGED, envelope);
         Ok(())
     }
 

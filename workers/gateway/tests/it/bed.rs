@@ -18,6 +18,7 @@ use zegel_core::replies::Replies;
 use zegel_core::{Broker, Keys, Metrics, Ports, Runner, RunnerConfig, Worker};
 use zegel_crypto::Keyring;
 use zegel_crypto::bag::Form;
+use zegel_crypto::log::{NoteSigner, Policy, Purpose};
 use zegel_crypto::tsa::Authority;
 use zegel_gateway::{FileTokens, GatewayConfig, Grant, Platform, Tokens};
 use zegel_timestamp::schedule::{DEFAULT, Schedule};
@@ -34,6 +35,9 @@ pub struct Bed {
     pub clock: Arc<FakeClock>,
     pub operator: String,
     pub folder: TempDir,
+    /// The log's key, and the one witness that it knows.
+    pub log: Arc<NoteSigner>,
+    pub witness: NoteSigner,
     runner: Option<Runner>,
 }
 
@@ -87,6 +91,9 @@ impl Bed {
         let operator = tokens.issue(Grant::Operator).unwrap();
         let mut config = GatewayConfig::new(TTP.parse().unwrap());
         config.ca_pem = b"-----BEGIN CERTIFICATE-----".to_vec();
+        let log = Arc::new(NoteSigner::generate("zegel.example/log", Purpose::Log).unwrap());
+        let witness = NoteSigner::generate("hospital.example/w", Purpose::Witness).unwrap();
+        config.log = Some(Policy::new(log.public().clone(), vec![witness.public().clone()], 0).unwrap());
         change(&mut config);
         let platform = Arc::new(Platform {
             broker: memory.clone(),
@@ -100,7 +107,7 @@ impl Bed {
             config,
         });
         let router = zegel_gateway::router(platform.clone());
-        Bed { router, platform, memory, clock, operator, folder, runner: None }
+        Bed { router, platform, memory, clock, operator, folder, log, witness, runner: None }
     }
 
     /// The same platform over another broker.
@@ -136,13 +143,15 @@ impl Bed {
         let authority = Authority::create(&self.folder.path().join("tsa"), "Zegel test", Millis(1_800_000_000_000));
         let stamper = zegel_timestamp::stamper::OwnAuthority::new(authority.unwrap()).unwrap();
         let windows = zegel_timestamp::windows::Windows::new(Schedule::cron(DEFAULT).unwrap());
-        let workers: [Arc<dyn Worker>; 8] = [
+        let policy = self.platform.config.log.clone().unwrap();
+        let workers: [Arc<dyn Worker>; 9] = [
             Arc::new(zegel_mailbox::Submissions::new(TTP.parse().unwrap())),
             Arc::new(zegel_mailbox::Boxes),
             Arc::new(zegel_receipts::Receipts::new(zegel_receipts::Limits::default())),
             Arc::new(zegel_receipts::Alerts),
             Arc::new(zegel_timestamp::aggregator::Aggregator::new(windows)),
             Arc::new(zegel_timestamp::sealer::Sealer::new(Arc::new(stamper), Form::Plain)),
+            Arc::new(zegel_timestamp::Log::new(self.log.clone(), policy, 1_000)),
             Arc::new(zegel_mutations::FanOut),
             Arc::new(zegel_mutations::Feed),
         ];

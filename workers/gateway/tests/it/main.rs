@@ -11,4 +11,5 @@ mod limits;
 mod mailbox;
 mod openapi;
 mod operations;
+mod stamps;
 mod timestamp_and_mutations;

@@ -5,6 +5,7 @@
 
 mod audit;
 mod intake;
+mod log;
 mod oracles;
 mod sealing;
 mod stage;

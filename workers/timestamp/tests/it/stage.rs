@@ -1,12 +1,12 @@
 //! A bench for both workers over one state: what the runner, the store and the objects do for them, in memory.
 
 use bytes::Bytes;
-use schemas::messages::{BagClosed, Content, Deliver, Enrol, Entries, Entry, EntryAnswer, ObjectRef};
+use schemas::messages::{BagClosed, Content, Deliver, Enrol, Entries, Entry, EntryAnswer, Logged, ObjectRef};
 use schemas::{Envelope, Key, MailboxAddress, MessageId, Millis, Payload, Sha256};
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{Cursor, Read as IoRead, Write};
 use std::sync::{Arc, Mutex, OnceLock};
-use zegel_core::names::address_key;
+use zegel_core::names::{address_key, log_key};
 use zegel_core::objects::{ObjectSink, StoredObject};
 use zegel_core::testing::TestKeys;
 use zegel_core::worker::{JobError, JobIo};
@@ -27,9 +27,11 @@ pub const MINUTE: i64 = 60_000;
 /// One authority for all tests: finding its primes takes longer than the tests.
 pub fn authority() -> &'static (Arc<OwnAuthority>, TrustAnchor, String) {
     static AUTHORITY: OnceLock<(Arc<OwnAuthority>, TrustAnchor, String)> = OnceLock::new();
+    // It writes down up to where it has stamped, so its folder stays as long as the tests.
+    static FOLDER: OnceLock<tempfile::TempDir> = OnceLock::new();
     AUTHORITY.get_or_init(|| {
-        let folder = tempfile::tempdir().unwrap();
-        let authority = Authority::create(&folder.path().join("tsa"), "Zegel test", Millis(1_700_000_000_000)).unwrap();
+        let folder = FOLDER.get_or_init(|| tempfile::tempdir().unwrap());
+        let authority = Authority::create(&folder.path().join("tsa"), "Zegel test", Millis(1_767_000_000_000)).unwrap();
         let pem = authority.ca_pem().to_owned();
         let anchor = TrustAnchor::from_pem(&pem).unwrap();
         (Arc::new(OwnAuthority::new(authority).unwrap()), anchor, pem)
@@ -49,11 +51,13 @@ impl Stamper for Moody {
             return Err(StampError::Away);
         }
         let gen_time = self.gen_time.lock().unwrap().unwrap_or(not_before);
-        Ok(Stamped { response: imprint.0.to_vec(), gen_time })
+        // A granted response around something that is no token, as far as its shape goes.
+        let around = hex::decode("30363003020100302f06092a864886f70d010701a0220420").unwrap();
+        Ok(Stamped { response: [&around[..], &imprint.0].concat(), gen_time })
     }
 }
 
-type State = BTreeMap<(u16, Key, Bytes), Bytes>;
+pub type State = BTreeMap<(u16, Key, Bytes), Bytes>;
 
 #[derive(Default)]
 pub struct MemoryObjects(Arc<Mutex<BTreeMap<Sha256, Vec<u8>>>>);
@@ -119,6 +123,8 @@ pub struct Stage {
     pub timer: Option<(Millis, Envelope)>,
     pub sealed: VecDeque<Envelope>,
     pub delivered: Vec<Deliver>,
+    /// What joined the log.
+    pub logged: Vec<Logged>,
     /// Chunk rows deleted by the largest step.
     pub most_changes: usize,
 }
@@ -139,6 +145,7 @@ impl Stage {
             timer: None,
             sealed: VecDeque::new(),
             delivered: Vec::new(),
+            logged: Vec::new(),
             most_changes: 0,
         }
     }
@@ -264,6 +271,11 @@ impl Stage {
             };
         }
         for produced in effects.produced {
+            if produced.envelope.kind == Logged::TYPE {
+                assert_eq!(produced.envelope.partitionkey, log_key(&self.keys));
+                self.logged.push(produced.envelope.payload().unwrap());
+                continue;
+            }
             assert_eq!(produced.envelope.partitionkey, self.key);
             if produced.envelope.kind == BagClosed::TYPE {
                 self.sealed.push_back(produced.envelope);
@@ -300,7 +312,7 @@ pub fn entry(reference: u64, content: u8) -> Entry {
     Entry { reference, hash: sha256(&[content, 7]) }
 }
 
-fn decide<W: Worker>(
+pub fn decide<W: Worker>(
     worker: &W,
     message: &Message,
     state: &State,
@@ -326,7 +338,7 @@ fn decide<W: Worker>(
     panic!("the worker reads more than it declares, and one row")
 }
 
-fn read(state: &State, wanted: &Read) -> Vec<(Bytes, Bytes)> {
+pub fn read(state: &State, wanted: &Read) -> Vec<(Bytes, Bytes)> {
     match wanted {
         Read::One { space, owner, sub } => state
             .get(&(space.code, *owner, sub.clone()))

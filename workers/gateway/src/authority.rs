@@ -1,0 +1,74 @@
+//! The time-stamp authority over HTTP (RFC 3161 section 3.4): what `openssl ts -query … | curl` asks, and what is needed to
+//! verify the answers: revocation list and certificates of the units.
+//!
+//! Whatever the request holds, the answer is 200 with a `TimeStampResp`, which says itself why there is no token; only what
+//! is not a time-stamp request at all gets a problem. A hash tells nothing of its document, so by default anybody may ask;
+//! signatures are made a few at a time, so nobody can take the processor from the rest of the platform.
+
+use crate::auth::Caller;
+use crate::body;
+use crate::platform::Front;
+use crate::problem::{Answer, Problem};
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, header};
+use axum::response::{IntoResponse, Response};
+use std::sync::Arc;
+use std::time::Duration;
+use zegel_crypto::tsa::{Failure, REQUEST_MAX};
+
+const QUERY: &str = "application/timestamp-query";
+const REPLY: &str = "application/timestamp-reply";
+
+/// How long a request waits for its turn to be signed: a thousand RSA signatures.
+const TURN: Duration = Duration::from_secs(2);
+
+/// `POST /timestamp`.
+pub(crate) async fn stamp(
+    State(front): State<Arc<Front>>,
+    caller: Answer<Caller>,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer<Response> {
+    if front.config.stamps_need_token {
+        caller?;
+    }
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if !kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(QUERY) {
+        return Err(Problem::new("ZGL-HTTP-MEDIA", "must be application/timestamp-query").at("Content-Type"));
+    }
+    let request = body::whole_up_to(&front, &headers, body, REQUEST_MAX as u64).await?.bytes;
+    let now = front.clock.is_steady().then(|| front.clock.now());
+    let response = match front.config.authority.clone() {
+        None => Failure::SystemFailure.response(),
+        Some(authority) => {
+            let turn = tokio::time::timeout(TURN, front.stamps.clone().acquire_owned()).await;
+            let Ok(Ok(turn)) = turn else {
+                return Err(Problem::new("ZGL-HTTP-BUSY", "too many time stamps at a time").retry_after_ms(1_000));
+            };
+            body::blocking(move || {
+                let answer = authority.answer(&request, now);
+                drop(turn);
+                Ok(answer)
+            })
+            .await?
+        }
+    };
+    Ok(([(header::CONTENT_TYPE, REPLY)], response).into_response())
+}
+
+/// `GET /v1/timestamp/ca.crl`.
+pub(crate) async fn revocations(State(front): State<Arc<Front>>) -> Answer<Response> {
+    let authority = front.config.authority.clone();
+    let list = body::blocking(move || Ok(authority.and_then(|authority| authority.revocations()))).await?;
+    let list = list.ok_or_else(|| Problem::not_found("this platform has no authority of its own"))?;
+    Ok(([(header::CONTENT_TYPE, "application/pkix-crl")], list).into_response())
+}
+
+/// `GET /v1/timestamp/units.pem`.
+pub(crate) async fn units(State(front): State<Arc<Front>>) -> Answer<Response> {
+    let authority = front.config.authority.clone();
+    let units = body::blocking(move || Ok(authority.and_then(|authority| authority.units()))).await?;
+    let units = units.ok_or_else(|| Problem::not_found("this platform has no authority of its own"))?;
+    Ok(([(header::CONTENT_TYPE, "application/pem-certificate-chain")], units).into_response())
+}
