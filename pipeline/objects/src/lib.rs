@@ -26,7 +26,7 @@ use object_store::{Error, ObjectMeta, ObjectStore, ObjectStoreExt, PutPayload};
 use schemas::messages::ObjectRef;
 use schemas::{Millis, Sha256};
 use std::fmt;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
 use tokio::runtime::Handle;
@@ -149,6 +149,30 @@ impl EncryptedObjects {
             store.delete(&path).await.map_err(failure)?;
             if found != content { Err(unavailable("what was stored comes back changed")) } else { Ok(()) }
         })
+    }
+
+    /// Copies an object as it lies here, sealed, to another place; false when it is there already. The keys must be the same
+    /// for whoever reads it there.
+    ///
+    /// # Errors
+    /// [`ObjectsError::Missing`] when it is not here, [`ObjectsError::Authentication`] when its bytes are not what its
+    /// address says (then nothing is left at the other place), [`ObjectsError::Unavailable`] when a place cannot be used.
+    pub fn copy_to(&self, other: &EncryptedObjects, object: &StoredObject) -> Result<bool, ObjectsError> {
+        let path = object_path(&object.name);
+        match other.runtime.block_on(other.place.store().head(&path)) {
+            Ok(there) if there.size == object.size => return Ok(false),
+            Ok(_) | Err(Error::NotFound { .. }) => {}
+            Err(error) => return Err(other.place.failure(error)),
+        }
+        let mut bytes = self.place.bytes(&path)?;
+        let mut upload = other.place.begin(&other.keyring.new_object_key().salt())?;
+        io::copy(&mut bytes, &mut upload).map_err(unavailable)?;
+        let name = upload.complete()?;
+        if name == object.name {
+            return Ok(true);
+        }
+        other.delete(&name)?;
+        Err(ObjectsError::Authentication)
     }
 
     /// Removes what crashed uploads left, if it was last written before `before`; returns how many there were. At start,

@@ -319,7 +319,12 @@ fn document_title(item: &Value) -> Option<String> {
         .then(|| item["title"].as_str().map(str::to_owned))?
 }
 
-fn whole_folder(client: &Client, owner: &str) -> Vec<Value> {
+/// Every item of an inbox, newest first.
+///
+/// # Panics
+/// When it cannot be listed.
+#[must_use]
+pub fn whole_folder(client: &Client, owner: &str) -> Vec<Value> {
     let mut items: Vec<Value> = Vec::new();
     loop {
         // Newest first; the cursor is the last one's place, so that what arrives meanwhile moves nothing.

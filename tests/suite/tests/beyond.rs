@@ -14,7 +14,7 @@ use std::process::{Command, Output};
 use std::thread;
 use std::time::{Duration, Instant};
 use zegel_conformance::service::Services;
-use zegel_suite::history::{HOSPITAL, Load, open_boxes, prepare};
+use zegel_suite::history::{HOSPITAL, Load, open_boxes, prepare, whole_folder};
 use zegel_suite::server::{Address, Server};
 use zegel_suite::{zegel, zegel_with_failpoints};
 
@@ -202,12 +202,23 @@ fn a_move_to_postgresql_is_killed_at_every_step_and_takes_everything_along() {
     let load = Load::start(&clients, server.operator());
     thread::sleep(Duration::from_secs(4));
     let acknowledged = load.stop();
+    // Too large for a row.
+    let large = vec![b'x'; 300_000];
+    let path = format!(
+        "/v1/messages?sender={HOSPITAL}&to={HOSPITAL}&publication_id=large&title=large&file_name=f&mime=text/plain"
+    );
+    assert_eq!(clients[HOSPITAL].post_bytes(&path, "text/plain", &large).expect("an answer").0, 202);
+    thread::sleep(Duration::from_secs(1));
     server.kill(); // with work on its way
+    let bucket = url("S3_URL").map(|bucket| format!("{bucket}/move/{}", std::process::id()));
     let installation = installation("move");
     let env = [("ZEGEL_INSTALLATION", &*installation)];
     let migrate = |crash: Option<&str>| {
         let mut command = Command::new(&program);
         command.args(["migrate", "--json", "--store", &postgres, "--data"]).arg(&data).envs(env);
+        if let Some(bucket) = &bucket {
+            command.args(["--objects", bucket]);
+        }
         if let Some(point) = crash {
             command.env("ZEGEL_CRASH_AT", point).env("ZEGEL_CRASH_PASSES", "0");
         }
@@ -215,12 +226,15 @@ fn a_move_to_postgresql_is_killed_at_every_step_and_takes_everything_along() {
     };
     let dry = run(&data, &["migrate", "--json", "--dry-run", "--store", &postgres], &env);
     assert!(json(&dry)["rows"]["state"].as_u64() > Some(100), "hardly anything would be moved");
-    for point in ["migrate::before-piece", "migrate::after-piece", "migrate::before-end", "migrate::before-mark"] {
+    let mut points = vec!["migrate::before-piece", "migrate::after-piece", "migrate::before-end"];
+    points.extend(bucket.as_ref().map(|_| "migrate::after-object"));
+    points.push("migrate::before-mark");
+    for point in points {
         for _ in 0..3 {
             let cut = migrate(Some(point));
             assert!(!cut.status.success(), "{point} was not reached");
         }
-        if point != "migrate::before-mark" {
+        if !["migrate::after-object", "migrate::before-mark"].contains(&point) {
             let early = Server::start(&program, &data, &address, &[("ZEGEL_STORE", &postgres), env[0]]);
             assert!(early.is_err(), "a platform starts on a store that is being filled");
         }
@@ -229,10 +243,19 @@ fn a_move_to_postgresql_is_killed_at_every_step_and_takes_everything_along() {
     assert!(moved.status.success(), "{}", String::from_utf8_lossy(&moved.stderr));
     assert!(!migrate(None).status.success(), "a folder is moved twice");
     assert!(Server::start(&program, &data, &address, &[]).is_err(), "a marked folder starts on its old store");
-    let there = [WINDOW, ("ZEGEL_STORE", &*postgres), env[0]];
+    let objects = bucket.as_deref().unwrap_or("folder");
+    if bucket.is_some() {
+        assert!(json(&moved)["rows"]["objects"].as_u64() >= Some(1), "large content was not copied");
+        std::fs::remove_dir_all(data.join("objects")).expect("the folder is needed no more");
+    }
+    let there = [WINDOW, ("ZEGEL_STORE", &*postgres), env[0], ("ZEGEL_OBJECTS", objects)];
     let server = Server::start(&program, &data, &address, &there).expect("starts on the new store");
     acknowledged.check(&clients, &data);
-    assert!(clients[HOSPITAL].get(&format!("/v1/boxes/{HOSPITAL}")).is_ok(), "the moved platform does not work");
+    let items = whole_folder(&clients[HOSPITAL], HOSPITAL);
+    let found = items.iter().find(|item| item["title"] == "large").expect("the large message is in its box");
+    let id = found["id"].as_str().or(found["item"].as_str()).expect("an id");
+    let content = clients[HOSPITAL].get_bytes(&format!("/v1/boxes/{HOSPITAL}/items/{id}/parts/0"));
+    assert_eq!(content.expect("its content"), large, "large content did not move");
     assert_eq!(server.stop(), Some(0));
 }
 

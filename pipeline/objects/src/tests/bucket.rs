@@ -86,6 +86,31 @@ fn open() -> Option<Fixture> {
 keeps_the_contract!(open);
 
 #[test]
+fn objects_move_from_a_folder_to_a_bucket_as_they_are_and_damage_is_not_moved() {
+    let Some(variables) = server::shared() else { return };
+    let bucket = fixture(variables);
+    let folder = tempfile::tempdir().unwrap();
+    let handle = bucket.runtime.handle().clone();
+    let local = EncryptedObjects::open_local(folder.path(), bucket.keyring.clone(), handle).unwrap();
+    let plain = vec![5; 3 * 1024 * 1024];
+    let mut sink = local.create().unwrap();
+    sink.write_all(&plain).unwrap();
+    let object = sink.finish().unwrap();
+    let stored = local.list().unwrap().remove(0);
+    assert!(local.copy_to(&bucket.objects, &stored).unwrap());
+    assert!(!local.copy_to(&bucket.objects, &stored).unwrap(), "what was there is copied again");
+    assert_eq!(bucket.get(&object).unwrap(), plain);
+    // A flipped bit is found, and nothing of it stays in the bucket.
+    bucket.objects.delete(&object.name).unwrap();
+    let path = folder.path().join(crate::object_path(&object.name).as_ref());
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[1_000] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    assert!(matches!(local.copy_to(&bucket.objects, &stored), Err(ObjectsError::Authentication)));
+    assert!(bucket.objects.list().unwrap().is_empty());
+}
+
+#[test]
 fn an_unfinished_upload_is_aborted_by_age_and_no_sooner() {
     let Some(fixture) = open() else { return };
     let kept = fixture.put(b"content");

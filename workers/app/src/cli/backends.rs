@@ -23,6 +23,9 @@ pub struct Migrate {
     /// The empty store that everything goes to: postgres://user:password@host/database
     #[arg(long, value_name = "URL")]
     pub store: Endpoint,
+    /// Copy large content too, to s3://bucket/prefix (default: it stays in the data folder)
+    #[arg(long, value_name = "URL")]
+    pub objects: Option<Endpoint>,
     /// Count what would move; nothing is changed
     #[arg(long)]
     pub dry_run: bool,

@@ -1,24 +1,28 @@
 //! `zegel migrate`: takes everything in an embedded store along into PostgreSQL, offline, sealed as it is.
 //!
 //! State, messages that somebody has yet to apply (with their numbers), timers, parked and dead messages and positions are
-//! copied; idempotency keys are state. Keys, objects, tokens, projects and the authority stay where they are, in the data folder,
-//! which the new platform goes on using. The source is read and never changed, until its end is marked: a marked folder
+//! copied; idempotency keys are state. Large content is copied to a bucket where `--objects` names one. Keys, tokens, projects,
+//! the authority and otherwise large content stay where they are, in the data folder, which the new platform goes on using. The source is read and never changed, until its end is marked: a marked folder
 //! starts on the embedded store no more.
 //! Failure behaviour: a move that was cut off goes on where it was when the command is given again.
 
 use super::Place;
+use crate::backend;
 use crate::cli::Migrate;
+use crate::config::Config;
 use crate::failed::Failed;
 use crate::folder::{Folder, write_private};
 use crate::platform;
 use crate::term::{Report, row, spinner, table};
+use indicatif::ProgressBar;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use zegel_core::Keys;
 use zegel_core::moving::{self, Import, TABLES};
+use zegel_core::{Keys, Objects};
 use zegel_crypto::Keyring;
 use zegel_embedded::{Lock, Offline};
+use zegel_objects::EncryptedObjects;
 use zegel_postgres::Postgres;
 
 /// Rows of one piece.
@@ -41,6 +45,9 @@ pub fn run(place: &Place, wanted: &Migrate) -> Result<Report, Failed> {
     if !["postgres", "postgresql"].contains(&wanted.store.scheme()) {
         return Err(Failed::Usage("--store must be postgres://user:password@host/database".to_owned()));
     }
+    if wanted.objects.as_ref().is_some_and(|objects| objects.scheme() != "s3") {
+        return Err(Failed::Usage("--objects must be s3://bucket/prefix".to_owned()));
+    }
     // Held to the end: no platform may work on the folder meanwhile.
     let _lock = Lock::take(&folder.database()).map_err(failure)?;
     let damaged = zegel_embedded::check(folder.database()).map_err(failure)?;
@@ -48,13 +55,23 @@ pub fn run(place: &Place, wanted: &Migrate) -> Result<Report, Failed> {
         return Err(Failed::Failure(format!("the store is damaged ({}): zegel check says more", finding.rule)));
     }
     let source = Offline::open(folder.database()).map_err(failure)?;
+    let config = place.config()?;
+    let keys = Arc::new(Keyring::load(&folder.keys()).map_err(failure)?);
+    let runtime = platform::runtime()?;
+    let objects = match &wanted.objects {
+        Some(_) => backend::kept_objects(&config, &folder, keys.clone(), runtime.handle().clone())?,
+        None => None,
+    };
     if wanted.dry_run {
-        return Ok(report(&count(&source)?, "would be moved; nothing was changed"));
+        let mut counts = count(&source)?;
+        if let Some(objects) = &objects {
+            counts.insert(OBJECTS, objects.list().map_err(failure)?.len() as u64);
+        }
+        return Ok(report(&counts, "would be moved; nothing was changed"));
     }
-    let options = zegel_postgres::Options { schema: place.config()?.installation, ..Default::default() };
-    let keys = Keyring::load(&folder.keys()).map_err(failure)?;
+    let options = zegel_postgres::Options { schema: config.installation.clone(), ..Default::default() };
     let bar = spinner(place.json);
-    let moved = platform::runtime()?.block_on(async {
+    let mut moved = runtime.block_on(async {
         let target = Postgres::open(wanted.store.expose(), options).await.map_err(failure)?;
         let moved = copy(&source, &target, keys.blind("migration", b"source").0, |table, rows| {
             bar.set_message(format!("{table}: {rows} rows"));
@@ -64,11 +81,32 @@ pub fn run(place: &Place, wanted: &Migrate) -> Result<Report, Failed> {
         target.close().await;
         moved
     })?;
+    if let (Some(from), Some(to)) = (objects, &wanted.objects) {
+        let config = Config { objects: to.clone(), ..config };
+        let to = backend::objects(&config, &folder, keys, runtime.handle().clone())?;
+        moved.insert(OBJECTS, copy_objects(&from, &to, &bar)?);
+    }
     fail::fail_point!("migrate::before-mark");
     mark(&folder, &wanted.store.masked())?;
     bar.finish_and_clear();
-    Ok(report(&moved, &format!("moved; start with: zegel up --store {}", wanted.store.masked())))
+    let objects = wanted.objects.as_ref().map(|objects| format!(" --objects {}", objects.masked())).unwrap_or_default();
+    Ok(report(&moved, &format!("moved; start with: zegel up --store {}{objects}", wanted.store.masked())))
 }
+
+/// Copies what is not there yet, so that a copy that was cut off goes on; how many there are.
+fn copy_objects(from: &EncryptedObjects, to: &EncryptedObjects, bar: &ProgressBar) -> Result<u64, Failed> {
+    let all = from.list().map_err(failure)?;
+    for (done, object) in all.iter().enumerate() {
+        bar.set_message(format!("{OBJECTS}: {done} of {}", all.len()));
+        bar.tick();
+        from.copy_to(to, object).map_err(failure)?;
+        fail::fail_point!("migrate::after-object");
+    }
+    Ok(all.len() as u64)
+}
+
+/// What large content is called in the report.
+const OBJECTS: &str = "objects";
 
 type Counts = BTreeMap<&'static str, u64>;
 
@@ -114,9 +152,10 @@ fn mark(folder: &Folder, target: &str) -> Result<(), Failed> {
 
 fn report(counts: &Counts, said: &str) -> Report {
     let mut rows = vec![row(["WHAT", "ROWS"])];
-    rows.extend(TABLES.iter().map(|table| {
-        let count = counts.get(table.name).copied().unwrap_or(0);
-        row([table.name, &count.to_string()])
+    let objects = counts.contains_key(OBJECTS).then_some(OBJECTS);
+    rows.extend(TABLES.iter().map(|table| table.name).chain(objects).map(|name| {
+        let count = counts.get(name).copied().unwrap_or(0);
+        row([name, &count.to_string()])
     }));
     let json: serde_json::Map<String, Value> =
         counts.iter().map(|(table, rows)| ((*table).to_owned(), (*rows).into())).collect();
