@@ -126,6 +126,7 @@ const CODES: &[Code] = &[
     refused("ZGL-ROW-NIS", 422, "NIS code is unknown", "write the five digits of a municipality"),
     refused("ZGL-ROW-NUMBER", 422, "number or age is invalid", "write digits with a point for the fraction; an age is 0 to 130"),
     refused("ZGL-ROW-SEX", 422, "code for a sex is invalid", "write a letter, a digit or a word"),
+    refused("ZGL-ROW-SEALED", 422, "sealed content is not for the recipient alone", "seal it for the certificate that the project names, unsigned and for nobody else"),
     refused("ZGL-ROW-ID", 422, "id or reference of FHIR is invalid", "write letters, digits, hyphens and points, at most 64"),
     refused("ZGL-ROW-PATIENT", 422, "row does not say who its patient is", "fill the field that the project names as the patient"),
     refused("ZGL-ROW-TOKEN", 422, "value is no token of this project", "send back the tokens as they were delivered"),

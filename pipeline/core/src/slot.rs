@@ -105,6 +105,8 @@ pub mod spaces {
     pub const REPLIES: Space = Space { code: 19, name: "replies" };
     /// The append-only log of bags and tokens, its checkpoints and their external stamps; owner: the log.
     pub const LOG: Space = Space { code: 20, name: "log" };
+    /// Which patients a TTP project showed in which class, for small cells; owner: project, sub: bucket and message number.
+    pub const CELLS: Space = Space { code: 24, name: "cells" };
     /// For the conformance suites.
     pub const TEST: Space = Space { code: 99, name: "test" };
 
@@ -130,6 +132,7 @@ pub mod spaces {
         INTAKES,
         REPLIES,
         LOG,
+        CELLS,
         TEST,
     ];
 }

@@ -12,6 +12,7 @@ mod file;
 mod vectors_tests;
 
 pub mod bag;
+pub mod envelope;
 pub mod ff1;
 pub mod hash;
 pub mod keyring;

@@ -17,6 +17,7 @@ use schemas::messages::Reason;
 use schemas::{MailboxAddress, Millis};
 use std::collections::{HashMap, HashSet};
 use std::fmt;
+use zegel_crypto::envelope::SealedFor;
 use zegel_crypto::pseudonym::{Draw, PseudonymRoot, Scope};
 
 /// Generation of the keys. A rotation will raise it; tokens carry it.
@@ -164,7 +165,11 @@ impl CompiledProject {
     fn work(&self, field: &FieldDocument, scope: &Scope<'_>) -> Work {
         match field.action {
             ActionName::Drop => Work::Drop,
-            ActionName::Keep => Work::Keep,
+            ActionName::Keep => match &field.sealed_for {
+                // A document whose certificate cannot be read does not pass its check.
+                Some(pem) => SealedFor::from_pem(pem).map_or(Work::Drop, |recipient| Work::Sealed(Box::new(recipient))),
+                None => Work::Keep,
+            },
             ActionName::Pseudonym if field.format.is_some() => Work::Ssin(Box::new(self.root.ssin_cipher(scope))),
             ActionName::Pseudonym | ActionName::OneWay => self.linking(field, scope),
             ActionName::Random => Work::Random(Box::new(self.root.randomised(scope))),

@@ -6,6 +6,7 @@
 //! | `date` | `YYYY-MM-DD`, timestamps, and HL7's `YYYYMMDD…` | |
 //! | `postcode` `nis` `age` `number` `sex` | Belgian or foreign postcodes, NIS codes, 0 to 130, decimals, a code for a sex | |
 //! | `fhir-id` `fhir-reference` | a resource's id, and what refers to one | tokens stay valid FHIR and go on linking |
+//! | `sealed` | content sealed for the recipient, `sealed_for` | the split mode: the TTP sees identifiers only |
 //! | `text` | anything | the default |
 //!
 //! | action | gives | keys that go with it |
@@ -26,6 +27,7 @@ use crate::coarse::Area;
 use crate::paths;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
+use zegel_crypto::envelope::SealedFor;
 
 /// One field as it is written.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -75,6 +77,9 @@ pub struct FieldDocument {
     /// With `replace`: by what.
     #[serde(default)]
     pub with: Option<String>,
+    /// With `kind = "sealed"`: the recipient's certificate in PEM, whom alone the content may be sealed for.
+    #[serde(default)]
+    pub sealed_for: Option<String>,
     /// In fixed-width text: first and last character, from 1 on.
     #[serde(default)]
     pub at: Option<[usize; 2]>,
@@ -102,6 +107,8 @@ pub enum ValueKind {
     FhirId,
     /// What refers to a FHIR resource, `fullUrl` included.
     FhirReference,
+    /// Sealed end to end for the recipient: base64 of an unsigned CMS EnvelopedData; it passes unopened.
+    Sealed,
     /// Anything.
     #[default]
     Text,
@@ -121,6 +128,7 @@ impl ValueKind {
             ValueKind::Sex => "sex",
             // One domain, so that references link with ids unless the document says otherwise.
             ValueKind::FhirId | ValueKind::FhirReference => "fhir-id",
+            ValueKind::Sealed => "sealed",
             ValueKind::Text => "text",
         }
     }
@@ -286,6 +294,7 @@ impl FieldDocument {
     fn value_rule(&self, is_tree: bool) -> Option<&'static str> {
         use ActionName::{Bucket, Drop, Generalise, Keep, Replace, ScrubText, ShiftDates};
         let is = |action| self.action == action;
+        let is_sealed = self.kind == ValueKind::Sealed;
         let edges = self.edges.as_deref().unwrap_or_default();
         let rules = [
             (
@@ -313,6 +322,15 @@ impl FieldDocument {
             (self.width.is_none_or(|width| width.is_finite() && width > 0.0), "width is over 0"),
             (!is(ScrubText) || self.kind == ValueKind::Text, "scrub-text goes with text"),
             (is(Replace) == self.with.is_some(), "`with` goes with replace, and replace needs it"),
+            (!is_sealed || is(Keep) || is(Drop), "what is sealed is kept or dropped"),
+            (
+                (is_sealed && is(Keep)) == self.sealed_for.is_some(),
+                "sealed_for goes with sealed values, and needs the recipient's certificate",
+            ),
+            (
+                self.sealed_for.as_deref().is_none_or(|pem| SealedFor::from_pem(pem).is_ok()),
+                "sealed_for is not a certificate in PEM",
+            ),
         ];
         first_broken(&rules)
     }

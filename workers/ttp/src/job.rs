@@ -4,16 +4,21 @@
 //! too large for one). Outcome: JSON. A job may be killed at any instant: it leaves at most an object that nothing refers
 //! to. It looks at the stop signal with every block that it reads or writes.
 
+use crate::ledger::{self, StoreLedger};
 use crate::refusal::TransformError;
 use crate::shuffle::ScratchDir;
-use crate::transform::{Summary, transform};
+use crate::small_cells::{CellsReport, Pair};
+use crate::transform::{Summary, transform_counted};
 use crate::worker::{Ttp, left_out, part};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use schemas::Key;
 use schemas::messages::{Content, Inbound, Part, Reason};
 use serde::{Deserialize, Serialize};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use zegel_core::objects::{ObjectSink, ObjectsError};
-use zegel_core::worker::{JobError, JobIo};
-use zegel_core::{Failure, Interrupt};
+use zegel_core::worker::{Change, JobError, JobIo};
+use zegel_core::{Failure, Interrupt, names};
 use zegel_crypto::hash::Hasher;
 
 /// Read from the object at a time.
@@ -48,6 +53,10 @@ pub(crate) enum Outcome {
         part: Part,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         left_out: Option<Reason>,
+        /// Where small cells are held back: what the officer is told, and what the batch shows for the first time (module
+        /// `ledger`), base64.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cells: Option<(CellsReport, String)>,
     },
     /// The batch is refused.
     Refused { reason: Reason },
@@ -59,6 +68,16 @@ impl Outcome {
     }
 }
 
+/// The rows that remember what an outcome shows for the first time.
+pub(crate) fn remembered(
+    owner: Key,
+    number: u64,
+    (report, shown): &(CellsReport, String),
+) -> Result<Vec<Change>, Interrupt> {
+    let pairs = BASE64_STANDARD.decode(shown).map_err(|_| Failure::permanent("ZGL-STATE-READ"))?;
+    ledger::rows(owner, number, &pairs, report)
+}
+
 /// Runs a job.
 pub(crate) fn run(ttp: &Ttp, spec: &[u8], io: &dyn JobIo) -> Result<Vec<u8>, JobError> {
     let JobSpec { inbound, attachment } = JobSpec::decode(spec).ok_or_else(|| error("ZGL-STATE-READ", false))?;
@@ -68,7 +87,10 @@ pub(crate) fn run(ttp: &Ttp, spec: &[u8], io: &dyn JobIo) -> Result<Vec<u8>, Job
         Content::Stored(_) => return Err(error("ZGL-MSG-PAYLOAD", false)),
     };
     let outcome = match transform_to_object(ttp, &inbound, input, io) {
-        Ok((summary, part)) => Outcome::Done { part, left_out: left_out(&summary) },
+        Ok((summary, part, shown)) => {
+            let cells = summary.cells.map(|report| (report, BASE64_STANDARD.encode(shown.as_flattened())));
+            Outcome::Done { part, left_out: left_out(&summary), cells }
+        }
         Err(Trouble::Transform(TransformError::Refused(reason))) => Outcome::Refused { reason: *reason },
         Err(_) if io.stopping() => return Err(error("ZGL-STOPPING", true)),
         Err(Trouble::Transform(TransformError::Scratch(_))) => return Err(error("ZGL-TTP-SCRATCH", true)),
@@ -103,7 +125,7 @@ fn transform_to_object(
     inbound: &Inbound,
     input: Box<dyn Read + Send + '_>,
     io: &dyn JobIo,
-) -> Result<(Summary, Part), Trouble> {
+) -> Result<(Summary, Part, Vec<Pair>), Trouble> {
     let project = ttp.project(inbound).map_err(TransformError::from)?;
     let mut input: Box<dyn BufRead + '_> =
         Box::new(BufReader::with_capacity(IN_BUFFER, Stoppable { inner: input, io }));
@@ -111,11 +133,13 @@ fn transform_to_object(
     let mut output = Stoppable { inner: Digesting { sink, hasher: Hasher::new(), size: 0 }, io };
     let scratch = ScratchDir { folder: ttp.scratch(), keys: io.keys() };
     let mut random = |bytes: &mut [u8]| io.keys().random(bytes);
-    let summary = transform(project, &inbound.sender, &mut input, &mut output, Some(scratch), &mut random)?;
+    let mut ledger = StoreLedger::new(io, names::project_key(io.keys(), &inbound.project));
+    let summary =
+        transform_counted(project, &inbound.sender, &mut input, &mut output, Some(scratch), &mut random, &mut ledger)?;
     let Digesting { sink, hasher, size } = output.inner;
     let object = sink.finish()?;
     let part = part(summary.format, size, hasher.finish(), Content::Object(object));
-    Ok((summary, part))
+    Ok((summary, part, ledger.new))
 }
 
 /// Fails as soon as the process is stopping.

@@ -12,9 +12,10 @@
 
 use crate::compiled::{Cells, CompiledProject};
 use crate::outlet::Outlet;
-use crate::refusal::TransformError;
+use crate::refusal::{TransformError, refusal};
 use crate::shuffle::{MEMORY_MAX, Pile, ScratchDir, Spill};
 use schemas::MailboxAddress;
+use schemas::messages::Reason;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use zegel_crypto::pseudonym::Draw;
@@ -26,7 +27,7 @@ const LEVELS_MAX: usize = 4;
 /// A class and a patient, and the sensitive value, in front of a row.
 const HEAD: usize = 16 + 16 + 8;
 
-/// A patient in a class: an HMAC of both.
+/// A patient in a class: an HMAC of both, whose first byte is one of the class; pairs are asked for in its order.
 pub type Pair = [u8; 16];
 
 /// What earlier batches of the project released.
@@ -40,7 +41,7 @@ pub trait Ledger {
     /// The batch shows this patient in this class.
     ///
     /// # Errors
-    /// `StorageFull` when the batch adds more than the ledger takes at once.
+    /// `QuotaExceeded` when the batch adds more than the ledger takes at once.
     fn add(&mut self, pair: Pair) -> io::Result<()>;
 }
 
@@ -235,7 +236,9 @@ impl<'a> Gate<'a> {
                 let mut both = [0; 32];
                 both[..16].copy_from_slice(class);
                 both[16..].copy_from_slice(patient);
-                let pair = self.pair.of(&both);
+                let mut pair = self.pair.of(&both);
+                // Classes are decided in order, so a ledger that keeps pairs by their first byte is read once.
+                pair[0] = class[0];
                 if !ledger.has(&pair)? {
                     new.push((both, pair, sensitive));
                 }
@@ -244,7 +247,10 @@ impl<'a> Gate<'a> {
             let values: HashSet<_> = new.iter().flat_map(|(_, _, sensitive)| sensitive.iter()).collect();
             if new.len() >= self.cells.k && values.len() >= self.cells.l {
                 report.patients_new += new.len() as u64;
-                new.iter().try_for_each(|(_, pair, _)| ledger.add(*pair))?;
+                new.iter().try_for_each(|(_, pair, _)| ledger.add(*pair)).map_err(|error| match error.kind() {
+                    io::ErrorKind::QuotaExceeded => too_many().into(),
+                    _ => TransformError::Io(error),
+                })?;
             } else if !new.is_empty() {
                 report.classes_held += 1;
                 report.patients_held += new.len() as u64;
@@ -255,12 +261,16 @@ impl<'a> Gate<'a> {
     }
 }
 
+fn too_many() -> Reason {
+    refusal("ZGL-TTP-SIZE", "the batch shows more new patients than can be counted at once: send it in parts")
+}
+
 /// Patients with their sensitive values.
 type Patients = HashMap<[u8; 16], HashSet<[u8; 8]>>;
 
 /// The patients of each class.
 #[derive(Default)]
-struct Counts(HashMap<[u8; 16], Patients>);
+struct Counts(BTreeMap<[u8; 16], Patients>);
 
 impl Counts {
     fn count(&mut self, row: &[u8]) {

@@ -11,10 +11,12 @@ use crate::dates::Date;
 use crate::fields::{FieldDocument, ValueKind};
 use crate::references::{Ids, References, id_of};
 use crate::scrub::{Names, scrub};
+use base64::Engine;
 use chrono::Datelike;
 use schemas::ids::{self, Ssin};
 use std::borrow::Cow;
 use std::io::Write;
+use zegel_crypto::envelope::SealedFor;
 use zegel_crypto::pseudonym::{Draw, NONCE, OneWay, Randomised, Reversible, SsinCipher};
 
 /// A value that breaks its rule.
@@ -26,6 +28,7 @@ const DATE: RowCode = "ZGL-ROW-DATE";
 const POSTCODE: RowCode = "ZGL-ROW-POSTCODE";
 const NIS: RowCode = "ZGL-ROW-NIS";
 const NUMBER: RowCode = "ZGL-ROW-NUMBER";
+const SEALED: RowCode = "ZGL-ROW-SEALED";
 const SEX: RowCode = "ZGL-ROW-SEX";
 pub(crate) const LENGTH: RowCode = "ZGL-ROW-LENGTH";
 pub(crate) const ID: RowCode = "ZGL-ROW-ID";
@@ -37,6 +40,8 @@ const PREFIX: RowCode = "ZGL-ROW-PREFIX";
 pub(crate) enum Work {
     Drop,
     Keep,
+    /// Kept when it is sealed for this recipient alone.
+    Sealed(Box<SealedFor>),
     Replace(String),
     Reversible(Box<Reversible>),
     OneWay(Box<OneWay>),
@@ -111,6 +116,11 @@ impl Cell {
             Work::Drop => {}
             Work::Keep if self.kind == ValueKind::Text => out.extend_from_slice(value.as_bytes()),
             Work::Keep => out.extend_from_slice(canonical(self.kind, trimmed)?.as_bytes()),
+            Work::Sealed(recipient) => {
+                let der = base64::engine::general_purpose::STANDARD.decode(trimmed).map_err(|_| SEALED)?;
+                recipient.check(&der).map_err(|_| SEALED)?;
+                out.extend_from_slice(trimmed.as_bytes());
+            }
             Work::Replace(with) => out.extend_from_slice(with.as_bytes()),
             Work::Scrub => scrub(value, around.names, out),
             Work::Random(maker) => {
@@ -265,7 +275,7 @@ fn canonical(kind: ValueKind, text: &str) -> Result<Cow<'_, str>, RowCode> {
         ValueKind::Age => checked(coarse::age(text, 1).is_some(), NUMBER),
         ValueKind::Number => checked(Buckets::Width(1.0).of(text).is_some(), NUMBER),
         ValueKind::Sex => checked(is_sex(text), SEX),
-        ValueKind::FhirId | ValueKind::FhirReference => Ok(Cow::Borrowed(text)),
+        ValueKind::FhirId | ValueKind::FhirReference | ValueKind::Sealed => Ok(Cow::Borrowed(text)),
         ValueKind::Text if text.is_ascii() => Ok(Cow::Borrowed(text)),
         ValueKind::Text => Ok(icu_normalizer::ComposingNormalizerBorrowed::new_nfc().normalize(text)),
     }

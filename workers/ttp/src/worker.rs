@@ -88,6 +88,8 @@ impl Ttp {
         match inbound.part.content {
             Content::Object(_) => return as_job(),
             Content::Stored(_) => return Err(Failure::permanent("ZGL-MSG-PAYLOAD").into()),
+            // What was shown before is read by the job.
+            Content::Attached if project.small_cells.is_some() => return as_job(),
             Content::Attached => {}
         }
         let mut out = Vec::new();
@@ -120,9 +122,13 @@ impl Worker for Ttp {
         match &message.job {
             None => self.begin(message, project, &inbound, context),
             Some(Ok(outcome)) => match Outcome::decode(outcome)? {
-                Outcome::Done { part, left_out } => {
+                Outcome::Done { part, left_out, cells } => {
                     let delivery = Delivery { part, attachment: Bytes::new(), left_out };
-                    deliver(message, project, &inbound, delivery, context).map(Decision::Done)
+                    let mut effects = deliver(message, project, &inbound, delivery, context)?;
+                    if let Some(cells) = &cells {
+                        effects.changes.extend(job::remembered(message.key(), message.number, cells)?);
+                    }
+                    Ok(Decision::Done(effects))
                 }
                 Outcome::Refused { reason } => refuse(message, &inbound, reason, context).map(Decision::Done),
             },
@@ -153,11 +159,17 @@ pub(crate) fn part(format: Format, size: u64, digest: schemas::Sha256, content: 
 
 /// What the sender is told of rows that were left out.
 pub(crate) fn left_out(summary: &Summary) -> Option<Reason> {
-    (summary.bad_rows > 0).then(|| Reason {
-        rows: summary.bad.clone(),
-        bad_rows: summary.bad_rows,
-        ..refusal("ZGL-TTP-ROWS", format!("{} of {} rows were left out", summary.bad_rows, summary.rows_in))
-    })
+    let held = summary.cells.map_or(0, |cells| cells.rows_held);
+    let text = |count: u64, why: &str| format!("{count} of {} rows were {why}", summary.rows_in);
+    match (summary.bad_rows, held) {
+        (0, 0) => None,
+        (0, held) => Some(refusal("ZGL-TTP-CELLS", text(held, "held back: they would tell too few patients apart"))),
+        (bad, _) => Some(Reason {
+            rows: summary.bad.clone(),
+            bad_rows: bad,
+            ..refusal("ZGL-TTP-ROWS", text(bad + held, "left out"))
+        }),
+    }
 }
 
 fn failed(code: &str) -> Reason {

@@ -193,7 +193,7 @@ impl Tally {
 /// The columns of a delivered CSV, to see which project it is of.
 pub fn delivered_header(project: &ProjectDocument) -> Vec<&str> {
     let delivered = project.fields.iter().filter(|field| field.action != ActionName::Drop);
-    delivered.map(|field| field.path.as_str()).collect()
+    delivered.map(FieldDocument::output_name).collect()
 }
 
 /// A person's number is the same with and without its punctuation.

@@ -198,3 +198,42 @@ proptest! {
         prop_assert_eq!(rows(&restored), expected);
     }
 }
+
+#[test]
+fn sealed_content_passes_unopened_when_it_is_for_the_recipient_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let openssl = |arguments: &str| {
+        std::process::Command::new("openssl").current_dir(folder.path()).args(arguments.split(' ')).output()
+    };
+    std::fs::write(folder.path().join("text"), "HbA1c 7.2").unwrap();
+    let mut sealed = Vec::new();
+    for name in ["recipient", "sender"] {
+        let request =
+            format!("req -x509 -newkey rsa:2048 -nodes -keyout {name}.key -out {name}.pem -days 2 -subj /CN={name}");
+        let seal = format!("cms -encrypt -aes256 -in text -outform DER -out {name}.cms {name}.pem");
+        let Ok(true) = openssl(&request).map(|output| output.status.success()) else {
+            assert!(std::env::var("ZEGEL_ORACLES").is_err(), "openssl is needed");
+            eprintln!("SKIPPED: openssl is absent");
+            return;
+        };
+        assert!(openssl(&seal).unwrap().status.success());
+        use base64::Engine;
+        let der = std::fs::read(folder.path().join(format!("{name}.cms"))).unwrap();
+        sealed.push(base64::engine::general_purpose::STANDARD.encode(der));
+    }
+    let pem = std::fs::read_to_string(folder.path().join("recipient.pem")).unwrap();
+    let project = project(&format!(
+        "rows = \"keep\"\n[[fields]]\npath = \"niss\"\nkind = \"ssin\"\naction = \"pseudonym\"\n\
+         [[fields]]\npath = \"medical\"\nkind = \"sealed\"\naction = \"keep\"\nsealed_for = '''{pem}'''"
+    ));
+    let out = output(&project, &format!("niss,medical\n85061511796,{}\n", sealed[0]));
+    assert_eq!(rows(&out)[0][1], sealed[0], "not a byte is changed");
+    for bad in [sealed[1].as_str(), "QUJD", "HbA1c 7.2"] {
+        let reason = refused(&project, format!("niss,medical\n85061511796,{bad}\n").as_bytes());
+        assert_eq!(reason.rows[0].code, "ZGL-ROW-SEALED");
+    }
+    let error =
+        ProjectDocument::parse(&format!("{HEAD}\n[[fields]]\npath = \"f\"\nkind = \"sealed\"\naction = \"keep\""))
+            .unwrap_err();
+    assert!(error.to_string().contains("needs the recipient's certificate"));
+}

@@ -4,6 +4,7 @@
 mod actions;
 mod batches;
 mod cells;
+mod documents;
 mod real;
 mod real_trees;
 mod tables;

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use schemas::envelope::ATTACHMENT_MAX;
 use schemas::messages::{Answer, Answered, Content, ContentType, Deliver, From, Inbound, ObjectRef, Part, Reason};
 use schemas::{Envelope, MailboxAddress, MessageId, Millis, Sha256};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Cursor, Read, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -29,6 +29,8 @@ struct Bench {
     keys: Keyring,
     objects: MemoryObjects,
     stopping: AtomicBool,
+    /// Committed state of the project's key.
+    rows: Mutex<BTreeMap<Bytes, Bytes>>,
     _scratch: tempfile::TempDir,
 }
 
@@ -45,7 +47,14 @@ fn bench(extra: &str) -> Bench {
     let project = CompiledProject::new(document, root.expose()).unwrap();
     let scratch = tempfile::tempdir().unwrap();
     let ttp = Ttp::new(vec![project], scratch.path().to_owned()).unwrap();
-    Bench { ttp, keys, objects: MemoryObjects::default(), stopping: AtomicBool::new(false), _scratch: scratch }
+    Bench {
+        ttp,
+        keys,
+        objects: MemoryObjects::default(),
+        stopping: AtomicBool::new(false),
+        rows: Mutex::default(),
+        _scratch: scratch,
+    }
 }
 
 fn inbound(content: Content) -> Inbound {
@@ -279,8 +288,11 @@ impl JobIo for Bench {
     fn objects(&self) -> &dyn Objects {
         &self.objects
     }
-    fn read(&self, _: StateRead) -> Result<Vec<(Bytes, Bytes)>, JobError> {
-        Ok(Vec::new())
+    fn read(&self, read: StateRead) -> Result<Vec<(Bytes, Bytes)>, JobError> {
+        let StateRead::Range { from, to, limit, .. } = read else { panic!("the job reads ranges") };
+        let rows = self.rows.lock().unwrap();
+        let within = rows.range(from..).take_while(|(sub, _)| to.as_ref().is_none_or(|end| *sub < end));
+        Ok(within.take(limit).map(|(sub, value)| (sub.clone(), value.clone())).collect())
     }
     fn keys(&self) -> &dyn Keys {
         &self.keys
@@ -338,4 +350,38 @@ impl Objects for MemoryObjects {
             .map(|(name, bytes)| StoredObject { name: *name, modified: NOW, size: bytes.len() as u64 })
             .collect())
     }
+}
+
+#[test]
+fn what_was_shown_before_is_remembered_with_the_delivery_and_counts_for_the_next_batch() {
+    let bench = bench("patient = [\"niss\"]\nsmall_cells = { quasi = [\"value\"], k = 3 }");
+    let batch = |serials: std::ops::Range<u16>| {
+        serials.fold("niss,name,value\n".to_owned(), |text, serial| {
+            text + &format!("{},Janssens,7\n", schemas::ids::Ssin::from_parts(1985, 6, 15, serial).unwrap())
+        })
+    };
+    let send = |number, serials| {
+        let mut message = bench.message(&inbound(Content::Attached), batch(serials).as_bytes());
+        message.number = number;
+        let effects = done(bench.after_job(message));
+        let changes = effects.changes.iter().map(|change| (change.sub.clone(), change.value.clone().unwrap()));
+        bench.rows.lock().unwrap().extend(changes);
+        effects
+    };
+    let first = send(1, 0..3);
+    assert_eq!((first.produced.len(), first.changes.len()), (1, 2), "one bucket of pairs, one report");
+    // Three who were shown, one who would stand out: the sender is told that a row was held back.
+    let second = send(2, 0..4);
+    assert_eq!((second.produced.len(), second.changes.len()), (2, 1), "nobody new was shown");
+    let notice: Deliver = second.produced[1].envelope.payload().unwrap();
+    let reason = notice.notice.unwrap().reason.unwrap();
+    assert_eq!(
+        (reason.code.as_str(), reason.text.as_str()),
+        ("ZGL-TTP-CELLS", "1 of 4 rows were held back: they would tell too few patients apart")
+    );
+    assert!(!reason.text.contains("850615"));
+    // Without the ledger's word the same four would have gone out; with three new ones they do.
+    let third = send(3, 3..6);
+    assert_eq!((third.produced.len(), third.changes.len()), (1, 2));
+    assert_eq!(refusal(&send(4, 7..8)).code, "ZGL-TTP-CELLS");
 }
