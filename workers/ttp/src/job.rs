@@ -56,7 +56,7 @@ pub(crate) enum Outcome {
         /// Where small cells are held back: what the officer is told, and what the batch shows for the first time (module
         /// `ledger`), base64.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        cells: Option<(CellsReport, String)>,
+        cells: Option<Box<(CellsReport, String)>>,
     },
     /// The batch is refused.
     Refused { reason: Reason },
@@ -88,7 +88,7 @@ pub(crate) fn run(ttp: &Ttp, spec: &[u8], io: &dyn JobIo) -> Result<Vec<u8>, Job
     };
     let outcome = match transform_to_object(ttp, &inbound, input, io) {
         Ok((summary, part, shown)) => {
-            let cells = summary.cells.map(|report| (report, BASE64_STANDARD.encode(shown.as_flattened())));
+            let cells = summary.cells.map(|report| Box::new((report, BASE64_STANDARD.encode(shown.as_flattened()))));
             Outcome::Done { part, left_out: left_out(&summary), cells }
         }
         Err(Trouble::Transform(TransformError::Refused(reason))) => Outcome::Refused { reason: *reason },

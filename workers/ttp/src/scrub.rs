@@ -11,6 +11,11 @@ use std::collections::HashSet;
 
 /// The shortest part of a name that is looked for by itself: `de`, `Le` and `O` are words of a language.
 const PART_MIN: usize = 3;
+/// The longest parts of an e-mail address (RFC 5321, section 4.5.3.1).
+const LOCAL_MAX: usize = 64;
+const DOMAIN_MAX: usize = 255;
+/// Digits of a telephone number, 00 before the country included.
+const PHONE_MAX: usize = 15;
 /// Digits of a national number.
 const SSIN: usize = 11;
 
@@ -49,7 +54,7 @@ pub(crate) fn scrub(text: &str, names: &Names, out: &mut Vec<u8>) {
     let mut rest = text;
     let mut before = ' ';
     while let Some(first) = rest.chars().next() {
-        let starts_word = !before.is_alphanumeric();
+        let starts_word = !before.is_alphanumeric() && !is_mark(before);
         let found = starts_word.then(|| find(rest, names)).flatten();
         let (length, mark) = found.unwrap_or((first.len_utf8(), ""));
         let (taken, after) = rest.split_at(length);
@@ -68,11 +73,25 @@ fn find(text: &str, names: &Names) -> Option<(usize, &'static str)> {
         .or_else(|| mark(name(text, names), "[NAME]"))
 }
 
+/// Where the letters that are `wanted` end; none when there are more than `most`. Without the bound a text of points would
+/// be read again from each of them.
+fn end_of(text: &str, most: usize, wanted: impl Fn(char) -> bool) -> Option<usize> {
+    let mut letters = text.char_indices();
+    for _ in 0..=most {
+        match letters.next() {
+            Some((place, letter)) if !wanted(letter) => return Some(place),
+            Some(_) => {}
+            None => return Some(text.len()),
+        }
+    }
+    None
+}
+
 fn mail(text: &str) -> Option<usize> {
     let is_local = |c: char| c.is_alphanumeric() || "._%+-".contains(c);
-    let local = text.find(|c| !is_local(c))?;
+    let local = end_of(text, LOCAL_MAX, is_local)?;
     let domain = text[local..].strip_prefix('@').filter(|_| local > 0)?;
-    let end = domain.find(|c: char| !(c.is_alphanumeric() || c == '.' || c == '-')).unwrap_or(domain.len());
+    let end = end_of(domain, DOMAIN_MAX, |c| c.is_alphanumeric() || c == '.' || c == '-')?;
     let name = domain[..end].trim_end_matches(['.', '-']);
     name.contains('.').then_some(local + 1 + name.len())
 }
@@ -105,6 +124,9 @@ fn phone(text: &str) -> Option<usize> {
         if byte.is_ascii_digit() {
             digits += 1;
             end = place + 1;
+            if digits > PHONE_MAX {
+                return None;
+            }
         } else if !b" ./-()".contains(byte) || place > end + 1 {
             break;
         }
@@ -167,6 +189,16 @@ mod tests {
             "a@b, 012345678901234567",
         ] {
             assert_eq!(scrubbed(text), text);
+        }
+    }
+
+    #[test]
+    fn a_megabyte_of_beginnings_takes_no_longer_than_a_megabyte_of_words() {
+        for piece in [".", "0 ", "a\u{300}", "a@", "+", "12 "] {
+            let text = piece.repeat(300_000);
+            let begun = std::time::Instant::now();
+            scrubbed(&text);
+            assert!(begun.elapsed() < std::time::Duration::from_secs(20), "{piece:?}: {:?}", begun.elapsed());
         }
     }
 

@@ -13,6 +13,10 @@ const DEPTH_MAX: usize = 100;
 /// Bytes that one row may take in the input: with the white space of a row that is laid out.
 const INPUT_MAX: usize = 4 * ROW_MAX;
 
+/// Elements and texts of one row: a tree takes far more memory than its text, about 35 MB with so many. A C-CDA document has
+/// ten thousand, a KMEHR folder of a megabyte sixty thousand.
+const NODES_MAX: usize = 200_000;
+
 /// What ends a document.
 pub(crate) enum XmlTrouble {
     /// The input could not be read.
@@ -37,6 +41,7 @@ pub(crate) struct Element {
     pub(crate) name: String,
     /// With its prefix.
     pub(crate) qualified: String,
+    /// Of the document's first element; empty in others.
     pub(crate) namespace: String,
     /// Of another namespace than the document's first element.
     pub(crate) is_foreign: bool,
@@ -93,18 +98,21 @@ pub(crate) struct Document<'i> {
     namespace: Option<String>,
     /// The element just begun has no end of its own.
     is_at_empty: bool,
+    /// Of the present row.
+    nodes: usize,
 }
 
 impl<'i> Document<'i> {
     /// `is_utf8`: nothing stands between the input and its bytes, so its own word about its encoding counts.
     pub(crate) fn new(input: &'i mut dyn BufRead, is_utf8: bool) -> Document<'i> {
         let reader = NsReader::from_reader(Meter { input, left: INPUT_MAX });
-        Document { reader, buffer: Vec::new(), is_utf8, namespace: None, is_at_empty: false }
+        Document { reader, buffer: Vec::new(), is_utf8, namespace: None, is_at_empty: false, nodes: 0 }
     }
 
     /// The next row may be as long as this one.
     pub(crate) fn next_row(&mut self) {
         self.reader.get_mut().left = INPUT_MAX;
+        self.nodes = 0;
     }
 
     /// The first element.
@@ -188,6 +196,10 @@ impl<'i> Document<'i> {
             return Ok(());
         }
         loop {
+            self.nodes += 1;
+            if self.nodes > NODES_MAX {
+                return Err(XmlTrouble::Long);
+            }
             match self.next()? {
                 Next::End => return Ok(()),
                 Next::Text(text) => match element.children.last_mut() {
@@ -221,6 +233,7 @@ fn element(
     first: &mut Option<String>,
     is_empty: bool,
 ) -> Result<Element, XmlTrouble> {
+    let is_first = first.is_none();
     let is_foreign = *first.get_or_insert_with(|| namespace.clone()) != namespace;
     let mut attributes = Vec::new();
     for attribute in tag.attributes() {
@@ -232,7 +245,7 @@ fn element(
     Ok(Element {
         name: tag.local_name().into_inner().to_owned(),
         qualified: tag.name().into_inner().to_owned(),
-        namespace,
+        namespace: if is_first { namespace } else { String::new() },
         is_foreign,
         attributes,
         children: Vec::new(),

@@ -404,6 +404,8 @@ fn xml_that_could_do_harm_or_is_none_is_refused() {
     }
     let long = kmehr(&folder(1, &"x".repeat(5 << 20)));
     assert_eq!(refused(&project(XML), long.as_bytes()).rows[0].code, "ZGL-ROW-LENGTH");
+    let dense = kmehr(&folder(1, &"<k:a/>".repeat(210_000)));
+    assert_eq!(refused(&project(XML), dense.as_bytes()).rows[0].code, "ZGL-ROW-LENGTH", "too many elements");
     let unlisted = kmehr(&folder(1, "x").replace("</k:patient>", "<k:nick>J</k:nick></k:patient>"));
     let reason = refused(&project(XML), unlisted.as_bytes());
     assert_eq!((reason.rows[0].field.as_str(), reason.rows[0].code.as_str()), ("folder.patient.?", "ZGL-TTP-UNLISTED"));
