@@ -13,6 +13,7 @@ mod vectors_tests;
 
 pub mod bag;
 pub mod envelope;
+pub mod evidence_record;
 pub mod ff1;
 pub mod hash;
 pub mod keyring;

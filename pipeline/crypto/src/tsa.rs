@@ -35,7 +35,7 @@ pub use authority::{Authority, Maintained};
 pub use crl::{Crl, Reason, Revoked};
 pub use digest::Digest;
 pub use foreign::{ForeignInfo, Roots};
-pub use inspect::{gen_time, request_nonce, serial};
+pub use inspect::{gen_time, request_nonce, response_of, serial, unit_ends};
 pub use request::{Failure, REQUEST_MAX, Request};
 pub use signing::Algorithm;
 pub use verify::{TokenInfo, TrustAnchor, verify, verify_imprint};

@@ -72,6 +72,7 @@ fn archive(out: &mut String, part: &Part) {
         ("Bags", format!("{} (numbers {numbers})", overview.bags)),
         ("Entries in them", overview.entries.to_string()),
         ("Time stamps that verify", format!("{} of {}", overview.tokens, overview.bags)),
+        ("Renewed since (RFC 4998)", overview.renewed.to_string()),
         ("Platform's log", log(&overview.log)),
         ("Documents looked for", overview.documents.to_string()),
     ] {
@@ -110,6 +111,9 @@ fn evidence(out: &mut String, report: &Report) {
     }
     if let Some((from, to)) = evidence.window {
         row("Window of the bag", format!("{} to {}", utc(from), utc(to)));
+    }
+    if let Some(at) = evidence.renewed {
+        row("Renewed at", utc(at));
     }
     row("Platform's log", log(&evidence.log));
     row("Time of the stamp", evidence.stamped.map_or_else(|| "none that counts".to_owned(), utc));

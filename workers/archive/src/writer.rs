@@ -57,7 +57,15 @@ pub struct Writer {
     last: u64,
     /// Digests of the certificates and lists that the archive holds, once somebody asked.
     materials: Option<HashSet<Sha256>>,
-    _lock: File,
+    /// The folder, locked.
+    lock: File,
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        // Said aloud: a child process that was being started just now holds a copy of the handle, and would keep the lock.
+        let _closing_unlocks_too = self.lock.unlock();
+    }
 }
 
 impl Writer {
@@ -87,7 +95,7 @@ impl Writer {
             length: 0,
             slots: Vec::new(),
             materials: None,
-            _lock: lock,
+            lock,
         };
         writer.adopt_renamed()?;
         writer.recover()?;

@@ -2,8 +2,11 @@
 
 use super::TsaError;
 use super::asn1::granted;
+use super::certificates::millis;
+use super::encode::{SEQUENCE, element};
 use super::verify::{content_of, unsigned};
-use cms::signed_data::SignedData;
+use cms::cert::CertificateChoices;
+use cms::signed_data::{SignedData, SignerIdentifier};
 use der::Decode;
 use schemas::Millis;
 use x509_tsp::{TimeStampReq, TimeStampResp};
@@ -17,6 +20,34 @@ pub fn gen_time(response: &[u8]) -> Result<Millis, TsaError> {
     let signed = granted(&response)?.content.decode_as::<SignedData>()?;
     let (info, _) = content_of(&signed)?;
     Ok(info.gen_time.at())
+}
+
+/// The `TimeStampResp` that grants a token, DER: what [`verify`](super::verify) takes.
+#[must_use]
+pub fn response_of(token: &[u8]) -> Vec<u8> {
+    // PKIStatusInfo { status granted(0) }
+    element(SEQUENCE, &[&[0x30, 0x03, 0x02, 0x01, 0x00], token])
+}
+
+/// When the certificate of a response's unit ends, as the token itself says. Nothing is verified.
+///
+/// # Errors
+/// As [`gen_time`]; [`TsaError::Refused`] when the certificate is not in the token.
+pub fn unit_ends(response: &[u8]) -> Result<Millis, TsaError> {
+    let response = TimeStampResp::from_der(response)?;
+    let signed = granted(&response)?.content.decode_as::<SignedData>()?;
+    let signer = signed.signer_infos.0.as_slice().first();
+    let Some(SignerIdentifier::IssuerAndSerialNumber(id)) = signer.map(|signer| &signer.sid) else {
+        return Err(TsaError::Refused("signer is not named by issuer and serial"));
+    };
+    let certificates = signed.certificates.iter().flat_map(|set| set.0.iter());
+    let unit = certificates.filter_map(|choice| match choice {
+        CertificateChoices::Certificate(one) => Some(&one.tbs_certificate),
+        CertificateChoices::Other(_) => None,
+    });
+    let mut unit = unit.filter(|body| body.issuer == id.issuer && body.serial_number == id.serial_number);
+    let unit = unit.next().ok_or(TsaError::Refused("token lacks its signer's certificate"))?;
+    Ok(millis(&unit.validity.not_after))
 }
 
 /// The serial number of the token in a DER `TimeStampResp`, in decimal, as consultations name it. Nothing is verified.

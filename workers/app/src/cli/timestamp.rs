@@ -103,6 +103,26 @@ pub enum Timestamp {
         #[arg(long)]
         dry_run: bool,
     },
+    /// Renew time stamps whose certificates end soon: one token for a thousand bags (RFC 4998). May be run by cron
+    #[command(after_help = "Example:\n  zegel timestamp renew archive/ --tsa https://tsa.example/ --trust trust.toml \
+        --within-days 400")]
+    Renew {
+        /// The archive
+        #[arg(value_name = "DIR")]
+        archive: PathBuf,
+        /// The time-stamp authority (RFC 3161 over HTTP) that stamps anew
+        #[arg(long, value_name = "URL")]
+        tsa: String,
+        /// What it stamps must count under this trust file
+        #[arg(long, value_name = "FILE")]
+        trust: PathBuf,
+        /// Renew what would end within so many days
+        #[arg(long, default_value_t = 400, value_parser = value_parser!(u32).range(1..=36_500))]
+        within_days: u32,
+        /// Only say what is due
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Put all evidence about one document into a file that can be checked without the archive
     #[command(
         after_help = "Example:\n  zegel timestamp evidence --archive archive/ --document rx-17.xml --trust trust.toml \

@@ -8,6 +8,7 @@ pub mod inbox;
 pub mod mailbox;
 pub mod migrate;
 pub mod mutations;
+pub mod renew;
 pub mod send;
 pub mod settings;
 pub mod timestamp;

@@ -50,6 +50,9 @@ pub fn run(place: &Place, wanted: &Timestamp) -> Result<Report, Failed> {
             super::archive::export(place, server, hospital, out, *side)
         }
         Timestamp::Expire { archive, years, dry_run } => super::archive::expire(archive, *years, *dry_run),
+        Timestamp::Renew { archive, tsa, trust, within_days, dry_run } => {
+            super::renew::run(archive, tsa, trust, *within_days, *dry_run)
+        }
         Timestamp::Evidence { archive, reference, document, digest_only, salt, trust, out } => {
             super::archive::evidence(&super::archive::Asked {
                 archive,

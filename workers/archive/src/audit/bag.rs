@@ -9,7 +9,7 @@ use crate::record::{self, Bag};
 use crate::segment::{Segment, Slot};
 use crate::summary::{Builder, Summary};
 use crate::trust::TokenFault;
-use schemas::Millis;
+use schemas::{Millis, Sha256};
 use zegel_crypto::bag::Header;
 use zegel_crypto::tsa::{TokenInfo, TsaError};
 use zegel_timestamp::audit::{self, Finding as Fault, Report};
@@ -23,6 +23,8 @@ pub(super) struct Checked {
     pub place: Place,
     pub header: Option<Header>,
     pub token: Option<TokenInfo>,
+    /// SHA-256 of the XML, when it could be read.
+    pub imprint: Option<Sha256>,
     pub entries: u64,
     /// What the log must hold for it, where a log is trusted.
     pub log_entry: Option<Vec<u8>>,
@@ -71,6 +73,7 @@ pub(super) fn check(
         place: slot.place(&segment.name),
         header: None,
         token: None,
+        imprint: None,
         entries: 0,
         log_entry: None,
         references: Vec::new(),
@@ -122,6 +125,7 @@ impl Checked {
         self.check_time(bag, &report);
         self.log_entry = options.trust.log.as_ref().and_then(|_| log::entry(bag.header, bag.tsr));
         self.entries = report.entries;
+        self.imprint = report.imprint;
         self.header = report.header;
         self.token = report.token;
     }

@@ -7,12 +7,14 @@
 mod bag;
 mod chain;
 pub(crate) mod log;
+pub(crate) mod renewed;
 
 use crate::error::ArchiveError;
 use crate::finding::{Class, Findings, Place};
 use crate::list::Documents;
 use crate::reader::Archive;
 use crate::record::kinds;
+use crate::renewal;
 use crate::trust::Trust;
 use bag::Checked;
 pub(crate) use bag::sentence;
@@ -63,6 +65,8 @@ pub struct Overview {
     pub documents: u64,
     /// Up to when it is known which certificates were revoked; none when a CA has no list.
     pub revocations_known_until: Option<Millis>,
+    /// Bags whose time stamps were renewed, where the renewals hold.
+    pub renewed: u64,
     /// The log.
     pub log: LogState,
 }
@@ -110,8 +114,10 @@ pub fn archive(archive: &Archive, options: &Options<'_>) -> Result<Audited, Arch
     let logged: Vec<Logged> =
         checked.iter_mut().map(|bag| Logged { sequence: bag.sequence, entry: bag.log_entry.take() }).collect();
     let log = log::check(&logged, &archive.log_proofs()?, trust.log.as_ref(), &mut findings);
+    let renewed = renewed::check(&checked, &renewal::records(archive)?, &trust, &mut findings);
     findings.sort();
-    Ok(Audited { overview: overview(archive, &checked, options, log), findings })
+    let overview = Overview { renewed, ..overview(archive, &checked, options, log) };
+    Ok(Audited { overview, findings })
 }
 
 /// Checks every bag, on several threads.
@@ -198,6 +204,7 @@ fn overview(archive: &Archive, checked: &[Checked], options: &Options<'_>, log: 
         policies,
         documents: options.documents.map_or(0, Documents::count),
         revocations_known_until: options.trust.revocations_known_until(),
+        renewed: 0,
         log,
     }
 }

@@ -3,6 +3,7 @@
 use super::{README, SUMS, Statement, lines, sums};
 use crate::audit::LogState;
 use crate::audit::log::{self, Logged};
+use crate::audit::renewed;
 use crate::finding::{Class, Findings, Place, utc};
 use crate::list::salted;
 use crate::tar;
@@ -28,6 +29,8 @@ pub struct EvidenceView {
     pub stamped: Option<Millis>,
     /// The policy of the token.
     pub policy: Option<String>,
+    /// Time of the latest renewal, when the renewals hold.
+    pub renewed: Option<Millis>,
     /// Whether the bag stands in the log.
     pub log: LogState,
     /// Up to when it is known which certificates were revoked.
@@ -49,6 +52,7 @@ pub fn check(bytes: &[u8], document: Option<&[u8]>, trust: &Trust) -> (EvidenceV
         window: None,
         stamped: None,
         policy: None,
+        renewed: None,
         log: LogState::NoLogInThisArchive,
         revocations_known_until: trust.revocations_known_until(),
         sentence: String::new(),
@@ -118,6 +122,9 @@ impl Check<'_> {
         };
         self.bag(xml, tsr, header, &statement);
         self.certificates(files);
+        if let Some(record) = file("renewal.ers") {
+            self.renewal(record, xml, view);
+        }
         view.log = self.log(file("log-proof.txt"), &statement, header, tsr);
         let inside = file("document");
         let documents = [inside, document].into_iter().flatten();
@@ -203,6 +210,19 @@ impl Check<'_> {
             }
         }
         (self.token, self.header) = (report.token, report.header);
+    }
+
+    fn renewal(&mut self, record: &[u8], xml: &[u8], view: &mut EvidenceView) {
+        match renewed::chain(record, &sha256(xml), self.trust) {
+            Ok(tokens) if tokens.first() == self.token.as_ref() => {
+                view.renewed = tokens.last().map(|token| token.gen_time);
+            }
+            Ok(_) => {
+                let text = "the renewal begins with another token than the bag's";
+                self.add(Class::Altered, "renewal-other", "renewal.ers", text);
+            }
+            Err(error) => self.add(Class::Altered, "renewal", "renewal.ers", error.to_string()),
+        }
     }
 
     fn log(&mut self, proof: Option<&[u8]>, statement: &Statement, header: &[u8], tsr: &[u8]) -> LogState {

@@ -4,7 +4,8 @@ use super::{FORMAT, Path, README, SUMS, Statement, lines, sums};
 use crate::error::{ArchiveError, at};
 use crate::list::salted;
 use crate::reader::Archive;
-use crate::record::{self, Bag, kinds};
+use crate::record::Bag;
+use crate::renewal;
 use crate::tar;
 use crate::trust::Trust;
 use schemas::Sha256;
@@ -125,19 +126,11 @@ fn pack(
     files.extend(lists.iter().map(|(name, bytes)| (name.as_str(), *bytes)));
     let proof = archive.log_proofs()?.remove(&statement.sequence);
     files.extend(proof.as_deref().map(|text| ("log-proof.txt", text.as_bytes())));
-    let renewal = renewal(archive, statement.sequence)?;
+    let renewal = renewal::records(archive)?.remove(&statement.sequence);
     files.extend(renewal.as_deref().map(|record| ("renewal.ers", record)));
     let digests = sums(&files);
     files.push((SUMS, digests.as_bytes()));
     tar::write(&files, statement.stamped).ok_or(ArchiveError::TooLarge("evidence"))
-}
-
-/// The latest renewal of a bag.
-fn renewal(archive: &Archive, sequence: u64) -> Result<Option<Vec<u8>>, ArchiveError> {
-    let latest = archive.records(kinds::RENEWAL).filter(|(_, slot)| slot.sequence == sequence).last();
-    let Some((segment, slot)) = latest else { return Ok(None) };
-    let body = segment.body(slot).map_err(at(&archive.folder.join(&segment.name)))?;
-    Ok(record::Renewal::decode(&body).map(|renewal| renewal.record.to_vec()).ok())
 }
 
 /// The inclusion proof of a reference.

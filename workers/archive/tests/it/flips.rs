@@ -9,7 +9,7 @@ use zegel_archive::reader::Archive;
 use zegel_archive::record::kinds;
 
 fn rounds() -> u64 {
-    std::env::var("ZEGEL_FLIPS").ok().and_then(|text| text.parse().ok()).unwrap_or(300)
+    std::env::var("ZEGEL_FLIPS").ok().and_then(|text| text.parse().ok()).unwrap_or(150)
 }
 
 /// Splitmix64: repeatable, and even enough to reach every place.

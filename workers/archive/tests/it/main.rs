@@ -8,5 +8,6 @@ mod documents;
 mod flips;
 mod logged;
 mod reconciling;
+mod renewing;
 mod world;
 mod writing;

@@ -1,0 +1,84 @@
+//! Time stamps that are renewed before their certificates end.
+
+use crate::world::{Kept, audit_with, authority, bags, hospital, names, other_authority, trust};
+use schemas::{Millis, Sha256};
+use zegel_archive::ArchiveError;
+use zegel_archive::evidence::{self, Wanted};
+use zegel_archive::manifest::Side;
+use zegel_archive::reader::Archive;
+use zegel_archive::renewal::{due, renew};
+use zegel_archive::writer::Writer;
+use zegel_crypto::tsa::Authority;
+
+/// Half a year after the bags.
+const LATER: Millis = Millis(1_767_261_600_000 + 180 * 86_400_000);
+
+fn writer(kept: &Kept) -> Writer {
+    Writer::open(&kept.path(), &hospital(), Side::Platform).unwrap()
+}
+
+fn stamped(authority: &Authority, at: Millis) -> impl FnMut(&Sha256) -> Result<Vec<u8>, ArchiveError> + '_ {
+    move |root| Ok(authority.stamp(root, None, at).unwrap())
+}
+
+fn renewed(kept: &Kept, authority: &Authority, at: Millis) -> u64 {
+    let all = due(&Archive::open(&kept.path()).unwrap(), Millis::NEVER).unwrap();
+    let mut writer = writer(kept);
+    let count = renew(all, &mut writer, stamped(authority, at)).unwrap();
+    writer.finish().unwrap();
+    count
+}
+
+#[test]
+fn renewed_bags_hold_twice_over_and_evidence_carries_the_chain() {
+    let kept = Kept::of(&bags(&[2, 0, 3]));
+    let archive = Archive::open(&kept.path()).unwrap();
+    // The unit's certificate ends in ten years: nothing is due before, all of it towards the end.
+    assert_eq!(due(&archive, LATER).unwrap().len(), 0);
+    let ends = due(&archive, Millis::NEVER).unwrap()[0].ends;
+    assert_eq!(due(&archive, ends.plus(1)).unwrap().len(), 3);
+    assert_eq!(renewed(&kept, &authority(), LATER), 3);
+    assert_eq!(renewed(&kept, &authority(), LATER.plus(1_000)), 3);
+    let audited = kept.audit();
+    assert_eq!((names(&audited.findings), audited.overview.renewed), (vec![], 3));
+    let archive = Archive::open(&kept.path()).unwrap();
+    let bytes = evidence::make(&archive, &Wanted { reference: Some(2), ..Wanted::default() }, &trust()).unwrap();
+    let (view, findings) = evidence::check(&bytes, None, &trust());
+    assert!(findings.clean() && view.renewed == Some(LATER.plus(1_000)), "{:?}", findings.list());
+}
+
+#[test]
+fn a_renewal_by_a_stranger_or_of_another_bag_is_found() {
+    let kept = Kept::of(&bags(&[2, 2]));
+    assert_eq!(renewed(&kept, &other_authority(), LATER), 2);
+    assert_eq!(kept.names(), ["renewal"]);
+    let kept = Kept::of(&bags(&[2, 2]));
+    let all = due(&Archive::open(&kept.path()).unwrap(), Millis::NEVER).unwrap();
+    let mut writer = writer(&kept);
+    renew(all[..1].to_vec(), &mut writer, stamped(&authority(), LATER)).unwrap();
+    writer.finish().unwrap();
+    let archive = Archive::open(&kept.path()).unwrap();
+    let record = zegel_archive::renewal::records(&archive).unwrap().remove(&1).unwrap();
+    let mut writer = self::writer(&kept);
+    writer.append_renewal(2, &record).unwrap();
+    writer.finish().unwrap();
+    let found = audit_with(&kept.path(), &trust(), None);
+    assert_eq!((names(&found.findings), found.overview.renewed), (vec!["renewal"], 1));
+}
+
+/// The authority goes away between two groups; what was done stays, and the next run does the rest.
+#[test]
+fn an_interrupted_renewal_goes_on_at_the_next_run() {
+    let kept = Kept::of(&bags(&[1, 1, 1]));
+    let all = due(&Archive::open(&kept.path()).unwrap(), Millis::NEVER).unwrap();
+    let mut writer = writer(&kept);
+    renew(all[..2].to_vec(), &mut writer, stamped(&authority(), LATER)).unwrap();
+    let away = |_: &Sha256| Err(ArchiveError::TooLarge("outage"));
+    assert!(renew(all[2..].to_vec(), &mut writer, away).is_err());
+    drop(writer);
+    assert_eq!(kept.audit().overview.renewed, 2);
+    let archive = Archive::open(&kept.path()).unwrap();
+    assert_eq!(zegel_archive::renewal::records(&archive).unwrap().len(), 2);
+    assert_eq!(renewed(&kept, &authority(), LATER), 3);
+    assert_eq!(kept.audit().overview.renewed, 3);
+}
