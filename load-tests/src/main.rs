@@ -16,6 +16,7 @@ mod http;
 mod pipeline;
 mod stages;
 mod stats;
+mod tsa;
 mod ttp;
 mod world;
 
@@ -66,6 +67,8 @@ enum Scenario {
     Ttp,
     /// Time-stamp entries, and sealing beside intake
     Bags,
+    /// Time-stamp tokens a second for each kind of key, bare signatures and `openssl ts` beside them
+    Tsa,
     /// `zegel audit` of a million prescriptions with one altered, from process start to report
     Audit,
     /// RabbitMQ through the transport, a bare client and the embedded broker beside it; AMQP_URL names it
@@ -122,6 +125,10 @@ fn run(cli: &Cli) -> Result<Vec<Report>> {
     if wanted(Scenario::Bags) {
         let run = || bags::run(&at("bags"), length);
         show(cli, within("bags", 3 * length + 120, &run)?, &mut reports);
+    }
+    if wanted(Scenario::Tsa) {
+        let run = || tsa::run(&at("tsa"), length);
+        show(cli, within("tsa", 3 * length + 60, &run)?, &mut reports);
     }
     if wanted(Scenario::Audit) {
         let run = || audit::run(&at("audit"), cli.audit_entries, cli.audit_bags);

@@ -178,6 +178,15 @@ impl Authority {
         self.grant(&request, moment.into())
     }
 
+    /// A bare signature of the active unit's key over a fixed text that is no token, for whoever measures what a token costs
+    /// beside it. Returns its length.
+    ///
+    /// # Errors
+    /// [`TsaError::Authority`] when the library gives none.
+    pub fn bare_signature(&self) -> Result<usize, TsaError> {
+        self.unit().key.sign(b"a measurement, not a token").map(|signature| signature.len())
+    }
+
     fn grant(&self, request: &Request, moment: Moment) -> Result<Vec<u8>, TsaError> {
         let unit = self.unit();
         let at = self.floor.latest().max(moment.now);
