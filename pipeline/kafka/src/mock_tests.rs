@@ -228,7 +228,8 @@ async fn a_reader_that_stands_still_is_built_again() {
     }
     let numbers: Vec<Mark> = got.iter().map(|one| one.parcel.mark).collect();
     assert_eq!(numbers, (1..=9).map(Mark::Number).collect::<Vec<_>>(), "building it again lost or repeated a parcel");
-    assert_eq!(count(|metrics| &metrics.readers_rebuilt, &kafka), 1);
+    // A loaded machine may take longer than the limit for building it, and then it is built once more.
+    assert!(count(|metrics| &metrics.readers_rebuilt, &kafka) >= 1, "it was not built again");
     drop(reader);
     kafka.close().await;
 }

@@ -113,9 +113,13 @@ impl Services {
         let pid_file = if name == "postgres" { "data/postmaster.pid" } else { "pid" };
         let text = fs::read_to_string(self.home(name).join(pid_file)).unwrap();
         let first = text.lines().next().unwrap().trim().to_owned();
-        // Stopped first, so that it starts no further child while they are looked for.
-        send("-STOP", std::slice::from_ref(&first));
-        let all = family(first);
+        // PostgreSQL is many processes: stopped first, so that it starts no further one while they are looked for. The
+        // others are one each, whose helpers end with it.
+        let mut all = vec![first];
+        if name == "postgres" {
+            send("-STOP", &all);
+            all = family(all.remove(0));
+        }
         send(signal, &all);
         // Until nothing is left: PostgreSQL takes a dead process that nobody has asked for yet for a rival.
         let sent = Instant::now();
@@ -178,7 +182,7 @@ fn script() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../deploy/dev/services")
 }
 
-/// A process and all its descendants: one that was left might hold its sockets open, as no machine that stops does.
+/// A process and all its descendants.
 fn family(first: String) -> Vec<String> {
     let mut found = vec![first];
     let mut looked_at = 0;
