@@ -255,7 +255,12 @@ impl Sender {
         for (id, confirm) in confirms {
             let (returned, fate) = match confirm {
                 Ok(Confirmation::Ack(returned)) => (returned, Fate::Confirmed),
-                Ok(Confirmation::Nack(returned)) => (returned, Fate::Dropped),
+                Ok(Confirmation::Nack(returned)) => {
+                    // No queue of ours has a limit, so its leader was lost, and a broker's channel may go on refusing long
+                    // after the next was elected.
+                    lost = true;
+                    (returned, Fate::Dropped)
+                }
                 Ok(Confirmation::NotRequested) | Err(_) => {
                     lost = true;
                     continue;
