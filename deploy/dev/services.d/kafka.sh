@@ -71,16 +71,7 @@ kafka_up() {
   until_ready 180 kafka_ready || fail "the server does not answer: $(tail -n 3 "$dir/server.log")"
 }
 
-kafka_down() {
-  local pid
-  [ -s "$dir/pid" ] || return 0
-  pid=$(cat "$dir/pid")
-  # Its data goes with it: there is nothing that a slow stop would save.
-  kill -9 "$pid" 2>/dev/null || true
-  until_ready 10 kafka_gone "$pid" || fail "process $pid does not end"
-}
-
-kafka_gone() { ! kill -0 "$1" 2>/dev/null; }
+kafka_down() { end "$dir/pid"; }
 
 # The listener opens when the broker has caught up with its controller.
 kafka_ready() { [ -f "$dir/port" ] && (exec 3<>"/dev/tcp/127.0.0.1/$(cat "$dir/port")") 2>/dev/null; }

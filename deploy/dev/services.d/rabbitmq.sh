@@ -77,16 +77,9 @@ rabbitmq_names() {
 rabbitmq_listens() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
 rabbitmq_down() {
-  local file pid
-  for file in pid epmd.pid; do
-    [ -s "$dir/$file" ] || continue
-    pid=$(cat "$dir/$file")
-    kill -KILL "$pid" 2>/dev/null || continue # its data is deleted next
-    until_ready 10 rabbitmq_gone "$pid" || true
-  done
+  end "$dir/pid"
+  end "$dir/epmd.pid"
 }
-
-rabbitmq_gone() { ! kill -0 "$1" 2>/dev/null; }
 
 rabbitmq_ready() { [ -f "$dir/port" ] && rabbitmq_listens "$(cat "$dir/port")"; }
 

@@ -67,16 +67,7 @@ s3_bucket() {
   [ "$bucket" = 200 ] || [ "$bucket" = 409 ]
 }
 
-s3_down() {
-  local pid
-  [ -s "$dir/pid" ] || return 0
-  pid=$(cat "$dir/pid")
-  # Its data goes with it: there is nothing that a slow stop would save.
-  kill -9 "$pid" 2>/dev/null || true
-  until_ready 10 s3_gone "$pid" || fail "process $pid does not end"
-}
-
-s3_gone() { ! kill -0 "$1" 2>/dev/null; }
+s3_down() { end "$dir/pid"; }
 
 s3_ready() { [ -f "$dir/port" ] && s3_listens "$(cat "$dir/port")"; }
 
