@@ -71,7 +71,8 @@ pub enum KeyringError {
     },
 }
 
-/// The keys of one data folder. Shared between threads by reference; one process owns the file.
+/// The keys of one data folder. Shared between threads by reference. Where several processes use one file, each writes on top of
+/// what it says then, while it holds the folder's lock, and sees what others wrote after [`Keyring::refresh`].
 pub struct Keyring {
     path: Option<PathBuf>,
     blinding: hmac::Key,
@@ -157,6 +158,17 @@ impl Keyring {
         self.change(|contents| contents.projects.remove(project).is_some())
     }
 
+    /// Takes over what other processes have written into the file; nothing without a file.
+    ///
+    /// # Errors
+    /// As [`Keyring::load`]; the keys are as they were.
+    pub fn refresh(&self) -> Result<(), KeyringError> {
+        let Some(path) = &self.path else { return Ok(()) };
+        let next = State::prepare(read_file(path)?);
+        *self.state.write().unwrap_or_else(PoisonError::into_inner) = next;
+        Ok(())
+    }
+
     /// The master secret that new objects are derived from, with its version.
     pub(crate) fn current_master(&self) -> (u32, Secret32) {
         let state = self.state();
@@ -181,12 +193,18 @@ impl Keyring {
     /// Changes a copy, writes it, and only then lets it be seen.
     fn change<T>(&self, change: impl FnOnce(&mut Contents) -> T) -> Result<T, KeyringError> {
         let _one_at_a_time = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut contents = self.state().contents.clone();
+        let lock = self.path.as_deref().map(lock_folder).transpose()?;
+        let mut contents = match &self.path {
+            // What another process has added since must stay.
+            Some(path) => read_file(path)?,
+            None => self.state().contents.clone(),
+        };
         let result = change(&mut contents);
         if let Some(path) = &self.path {
             file::replace(path, contents.to_toml().as_bytes(), file::PRIVATE)
                 .map_err(|source| KeyringError::Io { path: path.clone(), source })?;
         }
+        drop(lock);
         let next = State::prepare(contents);
         *self.state.write().unwrap_or_else(PoisonError::into_inner) = next;
         Ok(result)
@@ -301,6 +319,16 @@ pub(crate) fn cipher(key: &[u8]) -> aead::LessSafeKey {
 
 fn zero_nonce() -> aead::Nonce {
     aead::Nonce::assume_unique_for_key([0; 12])
+}
+
+/// Waits until no other process changes the key file; ends when what is returned is dropped.
+fn lock_folder(path: &Path) -> Result<File, KeyringError> {
+    let failed = |source| KeyringError::Io { path: path.to_owned(), source };
+    // The file itself is replaced with every change, so its folder is what can be held.
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let opened = File::open(folder).map_err(failed)?;
+    opened.lock().map_err(failed)?;
+    Ok(opened)
 }
 
 /// Reads through one handle, so that the permissions checked are those of the bytes read.

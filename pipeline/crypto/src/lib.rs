@@ -21,6 +21,7 @@ pub mod log;
 pub mod merkle;
 pub mod pseudonym;
 pub mod secret;
+pub mod signed;
 pub mod signing;
 pub mod stream;
 pub mod tsa;

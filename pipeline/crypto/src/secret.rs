@@ -55,6 +55,17 @@ impl ProjectRoot {
     pub fn expose(&self) -> &[u8; 32] {
         self.0.expose()
     }
+
+    /// What may be written down of a root: it shows nothing of it, and no other root has the same. So a register can say
+    /// which root a project was activated with, and which one was destroyed.
+    #[must_use]
+    pub fn commitment(&self) -> schemas::Sha256 {
+        let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, self.expose());
+        let tag = aws_lc_rs::hmac::sign(&key, b"zegel-root/1");
+        let mut commitment = [0; 32];
+        commitment.copy_from_slice(tag.as_ref());
+        schemas::Sha256(commitment)
+    }
 }
 
 impl fmt::Debug for ProjectRoot {

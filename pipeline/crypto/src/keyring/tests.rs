@@ -206,3 +206,21 @@ proptest! {
         prop_assert!(Keyring::generate_in_memory().open(b"c", &Sealed::from_stored(bytes.into())).is_err());
     }
 }
+
+#[test]
+fn two_processes_with_one_key_file_lose_none_of_each_others_roots() {
+    let folder = folder();
+    let path = folder.path().join("keys.toml");
+    let one = Keyring::create(&path).unwrap();
+    let other = Keyring::load(&path).unwrap();
+    let first = one.ensure_project_root("first").unwrap();
+    let second = other.ensure_project_root("second").unwrap();
+    assert_eq!(other.ensure_project_root("first").unwrap().commitment(), first.commitment());
+    assert!(one.project_root("second").is_none());
+    one.refresh().unwrap();
+    assert_eq!(one.project_root("second").unwrap().commitment(), second.commitment());
+    assert!(other.drop_project_root("first").unwrap());
+    one.refresh().unwrap();
+    assert!(one.project_root("first").is_none(), "a destroyed root lives on in another process");
+    assert_ne!(first.commitment(), second.commitment());
+}
