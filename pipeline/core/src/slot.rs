@@ -107,6 +107,8 @@ pub mod spaces {
     pub const LOG: Space = Space { code: 20, name: "log" };
     /// Which patients a TTP project showed in which class, for small cells; owner: project, sub: bucket and message number.
     pub const CELLS: Space = Space { code: 24, name: "cells" };
+    /// Distinct identifiers that a sender had encoded today; owner: project, sub: sender.
+    pub const TTP_QUOTAS: Space = Space { code: 30, name: "ttp-quotas" };
     /// For the conformance suites.
     pub const TEST: Space = Space { code: 99, name: "test" };
 
@@ -133,6 +135,7 @@ pub mod spaces {
         REPLIES,
         LOG,
         CELLS,
+        TTP_QUOTAS,
         TEST,
     ];
 }

@@ -10,7 +10,7 @@ use crate::project::{
     TextDocument, Unlisted, ValueKind,
 };
 use crate::references::{Ids, References, Texts};
-use crate::refusal::refusal;
+use crate::refusal::{ROWS_NAMED, refusal};
 use crate::values::{Cell, Work};
 use chrono::NaiveDate;
 use schemas::messages::Reason;
@@ -20,8 +20,8 @@ use std::fmt;
 use zegel_crypto::envelope::SealedFor;
 use zegel_crypto::pseudonym::{Draw, PseudonymRoot, Scope};
 
-/// Generation of the keys. A rotation will raise it; tokens carry it.
-const EPOCH: u32 = 1;
+/// The first generation of keys; a rotation raises it, and tokens carry it.
+const FIRST_EPOCH: u32 = 1;
 
 /// A project that batches can be transformed for.
 pub struct CompiledProject {
@@ -37,6 +37,8 @@ pub struct CompiledProject {
     pub(crate) text: TextDocument,
     /// In XML: the element that is one row, from the top.
     pub(crate) record: Vec<String>,
+    /// How many bad rows a report names.
+    pub(crate) rows_named: usize,
     pub(crate) fields: Vec<FieldDocument>,
     /// Fields that say who a row is about, the one that counts first in front.
     pub(crate) patient: Vec<usize>,
@@ -47,6 +49,8 @@ pub struct CompiledProject {
     /// The same, with the columns' new names: for what comes back.
     pub(crate) patterns_back: Patterns,
     root: PseudonymRoot,
+    epoch: u32,
+    identifiers_per_day: u64,
 }
 
 impl fmt::Debug for CompiledProject {
@@ -70,6 +74,14 @@ impl CompiledProject {
     /// # Errors
     /// [`ProjectError`] when a day is outside what the calendar can count.
     pub fn new(document: ProjectDocument, root: &[u8; 32]) -> Result<CompiledProject, ProjectError> {
+        CompiledProject::with_epoch(document, root, FIRST_EPOCH)
+    }
+
+    /// Makes a document ready with the keys of this generation, from 1.
+    ///
+    /// # Errors
+    /// As [`CompiledProject::new`].
+    pub fn with_epoch(document: ProjectDocument, root: &[u8; 32], epoch: u32) -> Result<CompiledProject, ProjectError> {
         let closes = document.valid.until.succ_opt().ok_or(ProjectError::Rule("valid.until is too late"))?;
         let places: HashMap<&str, usize> =
             document.fields.iter().enumerate().map(|(place, field)| (field.path.as_str(), place)).collect();
@@ -106,9 +118,17 @@ impl CompiledProject {
                 document.fields.iter().map(|field| (field.output_name(), field.action)),
                 is_literal,
             ),
+            rows_named: ROWS_NAMED,
             fields: document.fields,
             root: PseudonymRoot::new(root),
+            epoch,
+            identifiers_per_day: document.quota.identifiers_per_day,
         })
+    }
+
+    /// Has reports name so many bad rows instead of 100; a batch of which more are bad is counted to its end all the same.
+    pub fn name_rows(&mut self, most: usize) {
+        self.rows_named = most;
     }
 
     /// The project's name.
@@ -121,6 +141,12 @@ impl CompiledProject {
     #[must_use]
     pub fn recipient(&self) -> &MailboxAddress {
         &self.recipient
+    }
+
+    /// Distinct national numbers that one sender may have encoded in a day.
+    #[must_use]
+    pub fn identifiers_per_day(&self) -> u64 {
+        self.identifiers_per_day
     }
 
     /// Whether this sender may send now.
@@ -150,7 +176,7 @@ impl CompiledProject {
                 let scope = Scope {
                     recipient: &recipient,
                     domain: field.domain.as_deref().unwrap_or(field.kind.name()),
-                    epoch: EPOCH,
+                    epoch: self.epoch,
                     sender: match field.action {
                         // Dates move with their patient, whoever issued the patient's number.
                         ActionName::ShiftDates => self.has_own_patients().then_some(sender.as_str()),

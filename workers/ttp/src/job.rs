@@ -7,6 +7,7 @@
 use crate::ledger::{self, StoreLedger};
 use crate::refusal::TransformError;
 use crate::shuffle::ScratchDir;
+use crate::sketch::Sketch;
 use crate::small_cells::{CellsReport, Pair};
 use crate::transform::{Summary, transform_counted};
 use crate::worker::{Ttp, left_out, part};
@@ -57,6 +58,9 @@ pub(crate) enum Outcome {
         /// `ledger`), base64.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         cells: Option<Box<(CellsReport, String)>>,
+        /// The sketch of its identifiers, base64.
+        #[serde(default)]
+        identifiers: String,
     },
     /// The batch is refused.
     Refused { reason: Reason },
@@ -78,6 +82,12 @@ pub(crate) fn remembered(
     ledger::rows(owner, number, &pairs, report)
 }
 
+/// The sketch in an outcome.
+pub(crate) fn sketch(text: &str) -> Result<Sketch, Interrupt> {
+    let bytes = BASE64_STANDARD.decode(text).ok();
+    bytes.and_then(|bytes| Sketch::decode(&bytes)).ok_or_else(|| Failure::permanent("ZGL-STATE-READ").into())
+}
+
 /// Runs a job.
 pub(crate) fn run(ttp: &Ttp, spec: &[u8], io: &dyn JobIo) -> Result<Vec<u8>, JobError> {
     let JobSpec { inbound, attachment } = JobSpec::decode(spec).ok_or_else(|| error("ZGL-STATE-READ", false))?;
@@ -89,7 +99,8 @@ pub(crate) fn run(ttp: &Ttp, spec: &[u8], io: &dyn JobIo) -> Result<Vec<u8>, Job
     let outcome = match transform_to_object(ttp, &inbound, input, io) {
         Ok((summary, part, shown)) => {
             let cells = summary.cells.map(|report| Box::new((report, BASE64_STANDARD.encode(shown.as_flattened()))));
-            Outcome::Done { part, left_out: left_out(&summary), cells }
+            let identifiers = BASE64_STANDARD.encode(summary.identifiers.encode());
+            Outcome::Done { part, left_out: left_out(&summary), cells, identifiers }
         }
         Err(Trouble::Transform(TransformError::Refused(reason))) => Outcome::Refused { reason: *reason },
         Err(_) if io.stopping() => return Err(error("ZGL-STOPPING", true)),
@@ -126,7 +137,7 @@ fn transform_to_object(
     input: Box<dyn Read + Send + '_>,
     io: &dyn JobIo,
 ) -> Result<(Summary, Part, Vec<Pair>), Trouble> {
-    let project = ttp.project(inbound).map_err(TransformError::from)?;
+    let project = ttp.project(inbound, io.now()).map_err(TransformError::from)?;
     let mut input: Box<dyn BufRead + '_> =
         Box::new(BufReader::with_capacity(IN_BUFFER, Stoppable { inner: input, io }));
     let sink = io.objects().create()?;
@@ -135,7 +146,7 @@ fn transform_to_object(
     let mut random = |bytes: &mut [u8]| io.keys().random(bytes);
     let mut ledger = StoreLedger::new(io, names::project_key(io.keys(), &inbound.project));
     let summary =
-        transform_counted(project, &inbound.sender, &mut input, &mut output, Some(scratch), &mut random, &mut ledger)?;
+        transform_counted(&project, &inbound.sender, &mut input, &mut output, Some(scratch), &mut random, &mut ledger)?;
     let Digesting { sink, hasher, size } = output.inner;
     let object = sink.finish()?;
     let part = part(summary.format, size, hasher.finish(), Content::Object(object));

@@ -25,18 +25,30 @@
 //! the value becomes a token and put before the token again, so that references link with the identifier they hold.
 //! `family = "…"` lets documents that name the same family and recipient share pseudonyms: they share one key root.
 //! In `fhir`, `kmehr`, `xml` and `hl7v2` paths are patterns (module `paths`).
+//! `version`, `deliberation`, `direction`, `certificates`, `quota` and `seals` are the terms of the agreement ([`terms`]).
+//! JSON with the same members is taken too. What a document is worth is in [`agreement`]: nothing without its signatures.
 //!
 //! Failure behaviour: an unknown key, a contradiction or a field that would let an identifier pass is refused with the
 //! rule ([`ProjectError`]); documents hold no patient data, so errors quote paths.
 
+pub mod agreement;
+pub mod book;
+pub mod desk;
+pub mod diff;
+pub mod draft;
+pub mod entry;
+pub mod register;
+pub mod terms;
+
 pub use crate::fields::{ActionName, Coarseness, FieldDocument, ScopeName, TokenFormat, ValueKind, is_name};
 pub use crate::form::{Delimiter, Encoding, FormatName, SmallCells, TextDocument};
 
+use self::terms::{Direction, Quota, Seals};
 use chrono::NaiveDate;
 use schemars::JsonSchema;
-use schemas::MailboxAddress;
+use schemas::{MailboxAddress, Sha256};
 use serde::{Deserialize, Deserializer};
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 /// Why a document is no project.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -57,6 +69,17 @@ pub enum ProjectError {
     },
 }
 
+impl ProjectError {
+    /// The rule that was broken, without quoting the document.
+    #[must_use]
+    pub fn rule(&self) -> &'static str {
+        match self {
+            ProjectError::Form(_) => "it is not of its form: check it with zegel project check",
+            ProjectError::Rule(rule) | ProjectError::Field { rule, .. } => rule,
+        }
+    }
+}
+
 /// A project document as it is written.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -66,15 +89,36 @@ pub struct ProjectDocument {
     pub form: u32,
     /// The project's name: 1 to 64 lower-case letters, digits and hyphens.
     pub name: String,
+    /// Counts the signed documents of one project, from 1.
+    #[serde(default = "first_form")]
+    pub version: u32,
+    /// The decision that allows the exchange, as its committee cites it.
+    #[serde(default)]
+    pub deliberation: Option<String>,
+    /// Whether the recipient may send enriched rows back.
+    #[serde(default)]
+    pub direction: Direction,
+    /// SHA-256 of each party's certificate: the one whose signature counts. All parties, or none in a draft.
+    #[serde(default)]
+    pub certificates: BTreeMap<MailboxAddress, Sha256>,
     /// Documents of one family and recipient share pseudonyms.
     #[serde(default)]
     pub family: Option<String>,
     /// Who may send, 1 to 1,000.
     pub senders: Vec<MailboxAddress>,
-    /// Who gets the result; no sender.
+    /// Who gets the result; a sender only where `recipient_may_send` says so.
     #[serde(deserialize_with = "address")]
     #[schemars(with = "MailboxAddress")]
     pub recipient: MailboxAddress,
+    /// Whether the recipient may be a sender too, and so learn tokens of numbers of its choice.
+    #[serde(default)]
+    pub recipient_may_send: bool,
+    /// How much one sender may have encoded.
+    #[serde(default)]
+    pub quota: Quota,
+    /// The synchronous service, for those who are named there.
+    #[serde(default)]
+    pub seals: Option<Seals>,
     /// When batches are taken.
     pub valid: Validity,
     /// What becomes of columns that no field names.
@@ -104,7 +148,8 @@ pub struct ProjectDocument {
     /// Rows that would tell too few patients apart are held back.
     #[serde(default)]
     pub small_cells: Option<SmallCells>,
-    /// The fields, 1 to 1,000; CSV is delivered in their order.
+    /// The fields, 1 to 1,000; CSV is delivered in their order. None where the project is for Seals only.
+    #[serde(default)]
     pub fields: Vec<FieldDocument>,
 }
 
@@ -173,15 +218,27 @@ fn day<'de, D: Deserializer<'de>>(deserializer: D) -> Result<NaiveDate, D::Error
 }
 
 impl ProjectDocument {
-    /// Reads and checks a document.
+    /// Reads and checks a document: TOML, or JSON when it begins with `{`.
     ///
     /// # Errors
     /// [`ProjectError`] with the first rule that is broken.
-    pub fn parse(toml: &str) -> Result<ProjectDocument, ProjectError> {
-        let document: ProjectDocument =
-            toml::from_str(toml).map_err(|error| ProjectError::Form(error.to_string().trim().to_owned()))?;
+    pub fn parse(text: &str) -> Result<ProjectDocument, ProjectError> {
+        let form = |error: String| ProjectError::Form(error.trim().to_owned());
+        let document: ProjectDocument = if text.trim_start().starts_with('{') {
+            serde_json::from_str(text).map_err(|error| form(error.to_string()))?
+        } else {
+            toml::from_str(text).map_err(|error| form(error.to_string()))?
+        };
         document.check()?;
         Ok(document)
+    }
+
+    /// Everybody who must sign, each once: the senders, the recipient, the callers of Seals.
+    #[must_use]
+    pub fn parties(&self) -> Vec<&MailboxAddress> {
+        let callers = self.seals.iter().flat_map(Seals::callers);
+        let mut seen = HashSet::new();
+        self.senders.iter().chain([&self.recipient]).chain(callers).filter(|party| seen.insert(*party)).collect()
     }
 
     /// The name under which the key root is kept. A family's has a colon, which no project's name can have.
@@ -202,15 +259,25 @@ impl ProjectDocument {
             (!self.senders.is_empty() && self.senders.len() <= ITEMS_MAX, "senders are 1 to 1,000 addresses"),
             (distinct.len() == self.senders.len(), "a sender is named twice"),
             // Who may send may learn tokens of numbers of their choice; as recipient they would own the dictionary.
-            (!distinct.contains(&self.recipient), "the recipient cannot be a sender too"),
+            (
+                !distinct.contains(&self.recipient) || self.recipient_may_send,
+                "the recipient cannot be a sender too, unless recipient_may_send is true",
+            ),
             (self.valid.from <= self.valid.until, "valid.from is after valid.until"),
-            (!self.fields.is_empty() && self.fields.len() <= ITEMS_MAX, "fields are 1 to 1,000"),
-            (self.fields.iter().any(|field| field.action != ActionName::Drop), "every field is dropped"),
+            (
+                self.fields.len() <= ITEMS_MAX && (!self.fields.is_empty() || self.seals.is_some()),
+                "fields are 1 to 1,000",
+            ),
+            (
+                self.fields.is_empty() || self.fields.iter().any(|field| field.action != ActionName::Drop),
+                "every field is dropped",
+            ),
         ];
         if let Some((_, rule)) = rules.into_iter().find(|(holds, _)| !holds) {
             return Err(ProjectError::Rule(rule));
         }
         self.check_form()?;
+        self.check_terms()?;
         let mut paths = HashSet::new();
         for field in &self.fields {
             let is_tree = self.format.is_some_and(FormatName::is_tree);
@@ -303,6 +370,19 @@ mod tests {
             ("action = \"keep\"", "action = \"drop\"\nrequired = true", "cannot be required"),
             ("name =", "form = 2\nname =", "form 1 only"),
             ("71000436\"]", "71000436\", \"NIHII-HOSPITAL:71000436\"]", "named twice"),
+            ("name =", "version = 0\nname =", "version counts from 1"),
+            ("name =", "deliberation = \" \"\nname =", "deliberation is"),
+            ("name =", "quota = { identifiers_per_day = 0 }\nname =", "a quota is at least 1"),
+            (
+                "name =",
+                "certificates = { \"CBE:0123456749\" = \"0000000000000000000000000000000000000000000000000000000000000000\" }\nname =",
+                "certificates names every party",
+            ),
+            (
+                "[[fields]]\n        path = \"niss\"",
+                "[seals]\nalgorithms = []\nencode = [\"CBE:0123456749\"]\n[[fields]]\n        path = \"niss\"",
+                "seals.algorithms",
+            ),
         ] {
             let error = error_after(from, to);
             assert!(error.contains(expected), "{expected}: {error}");

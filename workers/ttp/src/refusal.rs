@@ -7,7 +7,7 @@ use schemas::messages::{BadRow, Reason};
 use std::io;
 
 /// Most bad rows that are named in a reason; all are counted.
-const ROWS_NAMED: usize = 100;
+pub(crate) const ROWS_NAMED: usize = 100;
 
 /// Why a batch could not be transformed.
 #[derive(Debug, thiserror::Error)]
@@ -42,16 +42,22 @@ pub(crate) struct Report {
     pub(crate) bad: Vec<BadRow>,
     pub(crate) bad_rows: u64,
     last_bad: u64,
+    named: usize,
 }
 
 impl Report {
+    /// A report that names at most so many bad rows.
+    pub(crate) fn naming(named: usize) -> Report {
+        Report { named, ..Report::default() }
+    }
+
     /// The present row is bad: this field breaks this rule.
     pub(crate) fn bad(&mut self, field: &str, code: &'static str) {
         if self.last_bad != self.rows_in {
             self.last_bad = self.rows_in;
             self.bad_rows += 1;
         }
-        if self.bad.len() < ROWS_NAMED {
+        if self.bad.len() < self.named {
             self.bad.push(BadRow { row: self.rows_in, field: field.to_owned(), code: code.to_owned() });
         }
     }

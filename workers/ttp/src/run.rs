@@ -8,6 +8,7 @@ use crate::project::BadRows;
 use crate::refusal::{Report, TransformError};
 use crate::scrub::Names;
 use crate::shuffle::ScratchDir;
+use crate::sketch::Sketch;
 use crate::small_cells::{Gate, Present};
 use crate::transform::Guard;
 use crate::values::{Around, Cell, PATIENT, REQUIRED, RowCode, Work};
@@ -72,7 +73,7 @@ impl<'a> Run<'a> {
             project,
             matcher: Matcher::new(if is_back { &project.patterns_back } else { &project.patterns }),
             outlet,
-            report: Report::default(),
+            report: Report::naming(project.rows_named),
             seen: vec![false; cells.len()],
             different: cells.iter().map(|_| HashSet::new()).collect(),
             cells,
@@ -230,6 +231,13 @@ impl<'a> Run<'a> {
     fn is_row_delivered(&self) -> bool {
         let is_refused = self.report.bad_rows > 0 && self.is_strict();
         !is_refused && !self.report.is_row_bad()
+    }
+
+    /// The distinct national numbers that became tokens.
+    pub(crate) fn identifiers(&self) -> Sketch {
+        let mut all = Sketch::default();
+        self.cells.iter().for_each(|cell| all.merge(&cell.seen));
+        all
     }
 
     /// Fields that link and had few different values in many rows.

@@ -15,6 +15,7 @@ use crate::project::{Encoding, FormatName};
 use crate::refusal::{TransformError, refusal};
 use crate::run::{Run, Way};
 use crate::shuffle::ScratchDir;
+use crate::sketch::Sketch;
 use crate::small_cells::{CellsReport, Ledger, NoLedger};
 use crate::transcode::Transcode;
 use crate::{csv_rows, fhir, fixed_rows, hl7, ndjson_rows, xml_rows};
@@ -93,6 +94,9 @@ pub struct Summary {
     /// What was held back because too few patients would have been told apart.
     #[serde(default)]
     pub cells: Option<CellsReport>,
+    /// The distinct national numbers among what became tokens, of rows that were left out too.
+    #[serde(skip)]
+    pub identifiers: Sketch,
 }
 
 /// Transforms the batch of `sender` for the project. Without `scratch`, a batch that does not fit in 8 MiB and is to be
@@ -214,7 +218,7 @@ fn read_utf8(run: &mut Run<'_>, input: &mut dyn BufRead) -> Result<Format, Trans
 }
 
 fn finish(run: Run<'_>, format: Format, ledger: &mut dyn Ledger) -> Result<Summary, TransformError> {
-    let is_strict = run.is_strict();
+    let (is_strict, identifiers) = (run.is_strict(), run.identifiers());
     let (few_values, Run { mut outlet, mut report, gate, .. }) = (run.few_values(), run);
     if report.rows_in == 0 {
         return Err(refusal("ZGL-TTP-EMPTY", "the batch has no rows").into());
@@ -236,7 +240,7 @@ fn finish(run: Run<'_>, format: Format, ledger: &mut dyn Ledger) -> Result<Summa
     }
     outlet.finish()?;
     let crate::refusal::Report { rows_in, rows_out, bad, bad_rows, .. } = report;
-    Ok(Summary { format, rows_in, rows_out, bad, bad_rows, few_values, cells })
+    Ok(Summary { format, rows_in, rows_out, bad, bad_rows, few_values, cells, identifiers })
 }
 
 /// Skips white space and looks at the first byte behind it.

@@ -11,6 +11,7 @@ use crate::dates::Date;
 use crate::fields::{FieldDocument, ValueKind};
 use crate::references::{Ids, References, id_of};
 use crate::scrub::{Names, scrub};
+use crate::sketch::Sketch;
 use base64::Engine;
 use chrono::Datelike;
 use schemas::ids::{self, Ssin};
@@ -80,6 +81,9 @@ pub(crate) struct Cell {
     pub(crate) work: Work,
     /// The latest value and its token: batches are often sorted by patient.
     latest: (String, Vec<u8>),
+    /// The distinct national numbers that became tokens. Only these are counted: they are the numbers whose whole list
+    /// anybody can write down.
+    pub(crate) seen: Sketch,
 }
 
 impl Cell {
@@ -90,6 +94,7 @@ impl Cell {
             prefix: field.prefix.clone(),
             work,
             latest: (String::new(), Vec::new()),
+            seen: Sketch::default(),
         }
     }
 
@@ -187,6 +192,9 @@ impl Cell {
                 Work::Id(ids) => ids.encode(&bare, token)?,
                 Work::Reference(references) => references.encode(&bare, around.nonce, token)?,
                 _ => {}
+            }
+            if self.kind == ValueKind::Ssin {
+                self.seen.add_token(token);
             }
             self.latest.0.push_str(value);
         }

@@ -10,7 +10,10 @@
 use crate::compiled::CompiledProject;
 use crate::job::{self, JobSpec, Outcome};
 use crate::project::ProjectError;
+use crate::project::book::ProjectBook;
+use crate::quota;
 use crate::refusal::{TransformError, refusal};
+use crate::sketch::Sketch;
 use crate::transform::{Format, Summary, transform};
 use bytes::Bytes;
 use schemas::envelope::ATTACHMENT_MAX;
@@ -18,21 +21,22 @@ use schemas::messages::{
     Answer, Answered, Content, ContentType, Deliver, From, Inbound, Notice, Part, Reason, ReceiptsWanted,
 };
 use schemas::{Envelope, MailboxAddress, Millis, Payload};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use topology::{CHANNELS, Channel};
-use zegel_core::worker::{JobError, JobIo};
-use zegel_core::{Context, Decision, Effects, Failure, Interrupt, Message, View, Worker, names};
+use zegel_core::worker::{Change, JobError, JobIo};
+use zegel_core::{Context, Decision, Effects, Failure, Interrupt, Message, Read, View, Worker, names};
 
 const SOURCE: &str = "/zegel/ttp";
 const DELIVER: &Channel = &CHANNELS[1];
 const INBOUND: &Channel = &CHANNELS[2];
 const RECEIPTS: &Channel = &CHANNELS[3];
 
-/// The TTP's worker. Projects are read-only reference data, given at construction with their keys.
+/// The TTP's worker. Projects are read-only reference data with their keys; their book may be replaced at any time.
 #[derive(Debug)]
 pub struct Ttp {
-    projects: HashMap<String, CompiledProject>,
+    projects: Arc<ProjectBook>,
     scratch: PathBuf,
 }
 
@@ -41,35 +45,38 @@ pub(crate) struct Delivery {
     pub(crate) part: Part,
     pub(crate) attachment: Bytes,
     pub(crate) left_out: Option<Reason>,
+    pub(crate) identifiers: Sketch,
+    /// What is remembered when it is handed over, and only then.
+    pub(crate) remembered: Vec<Change>,
 }
 
 impl Ttp {
-    /// A worker for these projects. `scratch` is an existing folder on a disk with room for the largest batch.
+    /// A worker for projects that hold without papers, for tests and measurements. `scratch` as in [`Ttp::with_book`].
     ///
     /// # Errors
     /// [`ProjectError::Rule`] when two projects have the same name.
     pub fn new(projects: Vec<CompiledProject>, scratch: PathBuf) -> Result<Ttp, ProjectError> {
-        let count = projects.len();
-        let projects: HashMap<_, _> =
-            projects.into_iter().map(|project| (project.name().to_owned(), project)).collect();
-        if projects.len() < count {
-            return Err(ProjectError::Rule("two projects have the same name"));
-        }
-        Ok(Ttp { projects, scratch })
+        Ok(Ttp::with_book(Arc::new(ProjectBook::unconditional(projects)?), scratch))
+    }
+
+    /// A worker for the projects of a book. `scratch` is an existing folder on a disk with room for the largest batch.
+    #[must_use]
+    pub fn with_book(projects: Arc<ProjectBook>, scratch: PathBuf) -> Ttp {
+        Ttp { projects, scratch }
     }
 
     /// The project of a batch, if its sender may send for it now and an answer still counts.
-    fn admit(&self, inbound: &Inbound, deadline: Option<Millis>, now: Millis) -> Result<&CompiledProject, Reason> {
+    fn admit(&self, inbound: &Inbound, deadline: Option<Millis>, now: Millis) -> Result<Arc<CompiledProject>, Reason> {
         if deadline.is_some_and(|deadline| deadline <= now) {
             return Err(refusal("ZGL-DEADLINE", "the deadline has passed"));
         }
-        let project = self.project(inbound)?;
+        let project = self.project(inbound, now)?;
         project.admit(&inbound.sender, now)?;
         Ok(project)
     }
 
-    pub(crate) fn project(&self, inbound: &Inbound) -> Result<&CompiledProject, Reason> {
-        self.projects.get(&inbound.project).ok_or_else(|| refusal("ZGL-TTP-PROJECT", "the project is unknown"))
+    pub(crate) fn project(&self, inbound: &Inbound, now: Millis) -> Result<Arc<CompiledProject>, Reason> {
+        self.projects.at(&inbound.project, now)
     }
 
     pub(crate) fn scratch(&self) -> &std::path::Path {
@@ -81,6 +88,7 @@ impl Ttp {
         message: &Message,
         project: &CompiledProject,
         inbound: &Inbound,
+        view: &View,
         context: &Context<'_>,
     ) -> Result<Decision, Interrupt> {
         let attachment = &message.envelope.attachment;
@@ -98,8 +106,10 @@ impl Ttp {
             Ok(summary) if out.len() <= ATTACHMENT_MAX => {
                 let digest = zegel_crypto::hash::sha256(&out);
                 let part = part(summary.format, out.len() as u64, digest, Content::Attached);
-                let delivery = Delivery { part, attachment: out.into(), left_out: left_out(&summary) };
-                deliver(message, project, inbound, delivery, context).map(Decision::Done)
+                let (left_out, identifiers) = (left_out(&summary), summary.identifiers);
+                let attachment = out.into();
+                let delivery = Delivery { part, attachment, left_out, identifiers, remembered: Vec::new() };
+                deliver(message, (project, inbound), delivery, view, context).map(Decision::Done)
             }
             Err(TransformError::Refused(reason)) => refuse(message, inbound, *reason, context).map(Decision::Done),
             // Too large for an attachment, or for the memory of a step.
@@ -113,22 +123,28 @@ impl Worker for Ttp {
         INBOUND
     }
 
-    fn decide(&self, message: &Message, _view: &View, context: &Context<'_>) -> Result<Decision, Interrupt> {
+    fn reads(&self, message: &Message, context: &Context<'_>) -> Vec<Read> {
+        // A payload that cannot be read is refused when it is decided about.
+        message.payload().map(|inbound| vec![quota::read(message, &inbound, context)]).unwrap_or_default()
+    }
+
+    fn decide(&self, message: &Message, view: &View, context: &Context<'_>) -> Result<Decision, Interrupt> {
         let inbound: Inbound = message.payload()?;
         let project = match self.admit(&inbound, message.envelope.deadline, context.now) {
             Ok(project) => project,
             Err(reason) => return refuse(message, &inbound, reason, context).map(Decision::Done),
         };
         match &message.job {
-            None => self.begin(message, project, &inbound, context),
+            None => self.begin(message, &project, &inbound, view, context),
             Some(Ok(outcome)) => match Outcome::decode(outcome)? {
-                Outcome::Done { part, left_out, cells } => {
-                    let delivery = Delivery { part, attachment: Bytes::new(), left_out };
-                    let mut effects = deliver(message, project, &inbound, delivery, context)?;
-                    if let Some(cells) = &cells {
-                        effects.changes.extend(job::remembered(message.key(), message.number, cells)?);
-                    }
-                    Ok(Decision::Done(effects))
+                Outcome::Done { part, left_out, cells, identifiers } => {
+                    let identifiers = job::sketch(&identifiers)?;
+                    let remembered = match &cells {
+                        Some(cells) => job::remembered(message.key(), message.number, cells)?,
+                        None => Vec::new(),
+                    };
+                    let delivery = Delivery { part, attachment: Bytes::new(), left_out, identifiers, remembered };
+                    deliver(message, (&project, &inbound), delivery, view, context).map(Decision::Done)
                 }
                 Outcome::Refused { reason } => refuse(message, &inbound, reason, context).map(Decision::Done),
             },
@@ -176,14 +192,18 @@ fn failed(code: &str) -> Reason {
     refusal(code, "the batch could not be processed")
 }
 
-/// The message to the recipient, and to the sender if rows were left out.
+/// The message to the recipient, and to the sender if rows were left out; a refusal when the sender's quota is used up.
 fn deliver(
     message: &Message,
-    project: &CompiledProject,
-    inbound: &Inbound,
+    (project, inbound): (&CompiledProject, &Inbound),
     delivery: Delivery,
+    view: &View,
     context: &Context<'_>,
 ) -> Result<Effects, Interrupt> {
+    let charged = match quota::charge(message, (project, inbound), &delivery.identifiers, view, context)? {
+        Ok(charged) => charged,
+        Err(reason) => return refuse(message, inbound, reason, context),
+    };
     let handle = From::Handle(context.new_id());
     let mut payload = boxed(context, project.recipient(), handle, ContentType::Document);
     payload.title = format!("{} batch", project.name());
@@ -193,6 +213,8 @@ fn deliver(
     let mut envelope = envelope(message, names::address_key(context.keys, project.recipient()), &payload, context)?;
     envelope.attachment = delivery.attachment;
     let mut effects = Effects::default();
+    effects.changes = delivery.remembered;
+    effects.changes.extend(charged);
     effects.produce(DELIVER, envelope);
     if let Some(reason) = delivery.left_out {
         effects.produce(DELIVER, tell_sender(message, inbound, reason, context)?);

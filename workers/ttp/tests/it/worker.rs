@@ -31,6 +31,8 @@ struct Bench {
     stopping: AtomicBool,
     /// Committed state of the project's key.
     rows: Mutex<BTreeMap<Bytes, Bytes>>,
+    /// The one row that a decision reads.
+    quota: Mutex<Option<(Bytes, Bytes)>>,
     _scratch: tempfile::TempDir,
 }
 
@@ -53,6 +55,7 @@ fn bench(extra: &str) -> Bench {
         objects: MemoryObjects::default(),
         stopping: AtomicBool::new(false),
         rows: Mutex::default(),
+        quota: Mutex::default(),
         _scratch: scratch,
     }
 }
@@ -84,7 +87,13 @@ impl Bench {
     }
 
     fn decide_at(&self, message: &Message, now: Millis) -> Decision {
-        self.ttp.decide(message, &View::default(), &Context { now, keys: &self.keys }).unwrap()
+        let context = Context { now, keys: &self.keys };
+        let mut view = View::default();
+        for read in self.ttp.reads(message, &context) {
+            let row = self.quota.lock().unwrap().clone();
+            view.load(read, row.into_iter().collect());
+        }
+        self.ttp.decide(message, &view, &context).unwrap()
     }
 
     fn decide(&self, message: &Message) -> Decision {
@@ -363,7 +372,8 @@ fn what_was_shown_before_is_remembered_with_the_delivery_and_counts_for_the_next
     let send = |number, serials| {
         let mut message = bench.message(&inbound(Content::Attached), batch(serials).as_bytes());
         message.number = number;
-        let effects = done(bench.after_job(message));
+        let mut effects = done(bench.after_job(message));
+        effects.changes.retain(|change| change.space != zegel_core::slot::spaces::TTP_QUOTAS);
         let changes = effects.changes.iter().map(|change| (change.sub.clone(), change.value.clone().unwrap()));
         bench.rows.lock().unwrap().extend(changes);
         effects
@@ -384,4 +394,42 @@ fn what_was_shown_before_is_remembered_with_the_delivery_and_counts_for_the_next
     let third = send(3, 3..6);
     assert_eq!((third.produced.len(), third.changes.len()), (1, 2));
     assert_eq!(refusal(&send(4, 7..8)).code, "ZGL-TTP-CELLS");
+}
+
+/// Applies what a decision changed, as the runner does.
+fn apply(bench: &Bench, effects: &Effects) {
+    for change in &effects.changes {
+        *bench.quota.lock().unwrap() = change.value.clone().map(|value| (change.sub.clone(), value));
+    }
+}
+
+#[test]
+fn a_sender_who_has_more_numbers_encoded_than_agreed_is_refused_until_the_next_day() {
+    let bench = bench("quota = { identifiers_per_day = 3 }");
+    let batch = |numbers: &[&str]| {
+        let rows: Vec<String> = numbers.iter().map(|number| format!("{number},x,1\n")).collect();
+        format!("niss,name,value\n{}", rows.concat())
+    };
+    let message = |numbers: &[&str]| bench.message(&inbound(Content::Attached), batch(numbers).as_bytes());
+    let (first, second) = (["85061511796", "85061511895"], ["85061511994", "85061512093"]);
+    for number in first.iter().chain(&second) {
+        assert!(schemas::Ssin::parse(number).is_ok(), "a test number is wrong");
+    }
+    let effects = done(bench.decide(&message(&first)));
+    assert_eq!(effects.produced[0].channel.name, "mailbox.deliver");
+    apply(&bench, &effects);
+    // The same again costs nothing, and is not written again.
+    let again = done(bench.decide(&message(&first)));
+    assert!(again.changes.is_empty() && again.produced[0].channel.name == "mailbox.deliver");
+    let too_many = done(bench.decide(&message(&second)));
+    assert_eq!(refusal(&too_many).code, "ZGL-TTP-QUOTA");
+    assert!(too_many.changes.is_empty(), "a refused batch uses up the quota");
+    // A job is counted like a step.
+    let object = bench.put(batch(&second).as_bytes());
+    let by_job = done(bench.after_job(bench.message(&inbound(object), b"")));
+    assert_eq!(refusal(&by_job).code, "ZGL-TTP-QUOTA");
+    let mut tomorrow = message(&second);
+    tomorrow.envelope.deadline = Some(NOW.plus(2 * DAY_MS));
+    let effects = done(bench.decide_at(&tomorrow, NOW.plus(DAY_MS)));
+    assert_eq!(effects.produced[0].channel.name, "mailbox.deliver");
 }

@@ -1,0 +1,130 @@
+//! The projects that the TTP works for, each with what holds today. Shared by the worker and whoever changes the register.
+//!
+//! Reading never waits for a change: a change puts a new table in place of the old one. What is not lawful stays in the table
+//! with its reason, so that its messages are refused with it (I8).
+
+use super::agreement::Agreement;
+use super::register::{Register, Standing};
+use super::{ProjectDocument, ProjectError};
+use crate::CompiledProject;
+use crate::refusal::refusal;
+use chrono::{DateTime, NaiveDate};
+use schemas::Millis;
+use schemas::messages::Reason;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, PoisonError, RwLock};
+
+/// One project of the book.
+#[derive(Debug, Clone)]
+pub enum Listed {
+    /// Its papers hold; what is allowed depends on the day.
+    Lawful(Arc<Lawful>),
+    /// It refuses everything, for this reason.
+    Barred(Reason),
+    /// Holds as long as its document says, without papers: for tests and measurements.
+    Unconditional(Arc<CompiledProject>),
+}
+
+/// A project whose papers hold, ready to work.
+#[derive(Debug)]
+pub struct Lawful {
+    register: Register,
+    /// By version and epoch; empty when the keys are destroyed.
+    compiled: BTreeMap<(u32, u32), Arc<CompiledProject>>,
+}
+
+impl Lawful {
+    /// Makes every period ready. `root` is the key root; none when it is destroyed.
+    ///
+    /// # Errors
+    /// [`ProjectError`] when a version cannot be made ready.
+    pub fn new(agreement: &Agreement, root: Option<&[u8; 32]>) -> Result<Lawful, ProjectError> {
+        let mut compiled = BTreeMap::new();
+        for period in agreement.register.periods() {
+            let (Some(root), Some(document)) = (root, agreement.documents.get(&period.version)) else { continue };
+            let project = CompiledProject::with_epoch(ProjectDocument::clone(document), root, period.epoch)?;
+            compiled.insert((period.version, period.epoch), Arc::new(project));
+        }
+        Ok(Lawful { register: agreement.register.clone(), compiled })
+    }
+
+    /// The project as it holds on this day.
+    ///
+    /// # Errors
+    /// The reason why it does not.
+    pub fn on(&self, day: NaiveDate) -> Result<Arc<CompiledProject>, Reason> {
+        let period = match self.register.standing(day) {
+            Standing::InForce(period) => period,
+            Standing::Draft => return Err(inactive()),
+            Standing::Ahead(_) => return Err(refusal("ZGL-TTP-EARLY", "the project has not taken effect yet")),
+            Standing::Retired(_) | Standing::Destroyed(_) => {
+                return Err(refusal("ZGL-TTP-RETIRED", "the project is retired"));
+            }
+        };
+        let ready = self.compiled.get(&(period.version, period.epoch));
+        ready.cloned().ok_or_else(|| refusal("ZGL-TTP-KEYS", "the project's keys are missing"))
+    }
+}
+
+/// The reason of a project without signatures.
+#[must_use]
+pub fn inactive() -> Reason {
+    refusal("ZGL-TTP-INACTIVE", "the project is not signed by all parties and activated")
+}
+
+/// The reason of a project whose papers do not hold together.
+#[must_use]
+pub fn altered() -> Reason {
+    refusal("ZGL-TTP-ALTERED", "the project's document or register is not as it was signed")
+}
+
+/// The reason of a project whose key root is not the one that it was activated with.
+#[must_use]
+pub fn without_keys() -> Reason {
+    refusal("ZGL-TTP-KEYS", "the project's keys are missing, or not those it was activated with")
+}
+
+/// See the module's header.
+#[derive(Debug, Default)]
+pub struct ProjectBook(RwLock<Arc<HashMap<String, Listed>>>);
+
+impl ProjectBook {
+    /// A book of projects that hold without papers: for tests and measurements.
+    ///
+    /// # Errors
+    /// [`ProjectError::Rule`] when two projects have the same name.
+    pub fn unconditional(projects: Vec<CompiledProject>) -> Result<ProjectBook, ProjectError> {
+        let count = projects.len();
+        let by_name = |project: CompiledProject| (project.name().to_owned(), Listed::Unconditional(Arc::new(project)));
+        let table: HashMap<_, _> = projects.into_iter().map(by_name).collect();
+        if table.len() < count {
+            return Err(ProjectError::Rule("two projects have the same name"));
+        }
+        Ok(ProjectBook(RwLock::new(Arc::new(table))))
+    }
+
+    /// Puts a new table in place of the old one.
+    pub fn replace(&self, table: HashMap<String, Listed>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(table);
+    }
+
+    /// The project as it holds at this instant.
+    ///
+    /// # Errors
+    /// The reason why it does not: unknown, not signed, altered, ahead, retired.
+    pub fn at(&self, name: &str, now: Millis) -> Result<Arc<CompiledProject>, Reason> {
+        let table = self.0.read().unwrap_or_else(PoisonError::into_inner).clone();
+        match table.get(name) {
+            None => Err(refusal("ZGL-TTP-PROJECT", "the project is unknown")),
+            Some(Listed::Barred(reason)) => Err(reason.clone()),
+            Some(Listed::Unconditional(project)) => Ok(project.clone()),
+            Some(Listed::Lawful(lawful)) => lawful.on(day_of(now)),
+        }
+    }
+}
+
+/// The day of an instant, UTC. An instant that no calendar has is refused by its distance: far ahead.
+#[must_use]
+pub fn day_of(now: Millis) -> NaiveDate {
+    DateTime::from_timestamp_millis(now.0).map_or(NaiveDate::MAX, |instant| instant.date_naive())
+}
