@@ -49,6 +49,7 @@ async fn one(folder: &Path, seconds: u64) -> Result<Report> {
         clock: Arc::new(SystemClock),
         replies: world.replies.clone(),
         tokens,
+        projects: Arc::new(zegel_ttp::project::desk::Closed),
         metrics: Arc::new(String::new),
         config: GatewayConfig::new(address(TTP)?),
     });

@@ -222,8 +222,7 @@ impl Acknowledged {
 
 /// Makes a data folder with the load's project.
 pub fn prepare(data: &Path) {
-    std::fs::create_dir_all(data.join("projects")).unwrap();
-    std::fs::write(data.join("projects/crash-registry.toml"), PROJECT).unwrap();
+    crate::activate(data, PROJECT);
 }
 
 /// Opens the boxes of the load, and the organisations' inscriptions.

@@ -1,6 +1,7 @@
 //! What the end-to-end tests share: where things are, and how to run the built program.
 
 #![forbid(unsafe_code)]
+#![allow(clippy::expect_used, clippy::missing_panics_doc)] // what a test cannot do is a failed test
 #![allow(clippy::print_stdout, clippy::disallowed_methods)] // a test tells what it skips, and its threads may sleep
 
 pub mod history;
@@ -37,6 +38,16 @@ pub fn reference(path: &str) -> Option<PathBuf> {
 #[must_use]
 pub fn zegel() -> PathBuf {
     std::env::var_os("ZEGEL_BIN").map_or_else(|| root().join("target/release/zegel"), PathBuf::from)
+}
+
+/// Activates a project for a trial in a data folder that nobody serves.
+pub fn activate(data: &Path, document: &str) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("project.toml");
+    std::fs::write(&path, document).expect("a file");
+    let mut command = std::process::Command::new(zegel());
+    let status = command.args(["project", "activate", "--trial", "--data"]).arg(data).arg(&path).status();
+    assert!(status.expect("the program runs").success(), "the project is not activated");
 }
 
 /// The program built with fail points: `ZEGEL_FAILPOINTS_BIN`; none when it was not built.

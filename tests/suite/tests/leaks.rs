@@ -241,8 +241,7 @@ fn received(client: &Client) -> Vec<Vec<u8>> {
 fn no_identifier_leaks_at_rest_in_telemetry_or_to_the_recipient() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
-    fs::create_dir_all(data.join("projects")).unwrap();
-    fs::write(data.join("projects/canary-registry.toml"), PROJECT).unwrap();
+    zegel_suite::activate(&data, PROJECT);
     let bait = bait();
     let address = Address::default();
     let env = [("ZEGEL_LOG__LEVEL", "debug")];

@@ -3,11 +3,13 @@
 mod audit;
 mod backends;
 mod mutations;
+mod projects;
 mod timestamp;
 
 pub use audit::Audit;
 pub use backends::{Backends, Migrate, Topology, TopologyAction, TopologyFormat};
 pub use mutations::Mutations;
+pub use projects::{Draft, IdentityFiles, OptionalIdentity, Project, Rotate};
 pub use timestamp::{Side, Timestamp};
 
 use crate::failed::EXIT_HELP;
@@ -48,9 +50,16 @@ pub enum Command {
     /// Send files to mailboxes or to a TTP project, once or from a drop folder
     #[command(
         after_help = "Example:\n  zegel send --sender NIHII-HOSPITAL:71000436 --project lab-registry batch.csv\n  \
+        zegel send --sender NIHII-HOSPITAL:71000436 --project lab-registry --dry-run batch.csv\n  \
         zegel send --sender NIHII-HOSPITAL:71000436 --project lab-registry --folder /srv/outbox"
     )]
     Send(Send),
+    /// Draft, sign, activate, amend, retire TTP projects; preview what a recipient would get
+    #[command(
+        subcommand,
+        after_help = "Example:\n  zegel project activate lab.toml --trial\n  zegel project try --project lab.toml --batch patients.csv --out preview.csv"
+    )]
+    Project(Project),
     /// List a mailbox, read, move and delete its messages
     #[command(after_help = "Example:\n  zegel inbox CBE:0123456749 --read 6f0c…e1 --out received/")]
     Inbox(Inbox),
@@ -171,6 +180,9 @@ pub struct Send {
     /// Wait so many seconds for the final answer
     #[arg(long, value_name = "SECONDS")]
     pub wait: Option<u64>,
+    /// Check the files against the project and list every bad row; nothing is sent
+    #[arg(long, requires = "project", conflicts_with_all = ["folder", "wait", "to"])]
+    pub dry_run: bool,
     /// Watch this folder and send every complete file in it once
     #[arg(long, value_name = "DIR")]
     pub folder: Option<PathBuf>,

@@ -3,7 +3,7 @@
 //! ```text
 //! zegel.db …          messages and state (embedded store)          keys.toml    keys, mode 0600
 //! objects/            content over 64 KiB, encrypted               tokens       hashes of tokens, mode 0600
-//! projects/*.toml     TTP project documents                        tsa/         the time-stamp authority
+//! projects/           papers of TTP projects, see `register`       tsa/         the time-stamp authority
 //! credentials/*.token tokens, mode 0600                            zegel.toml   settings, when there are any
 //! zegel.moved         where its embedded store has gone, if it was moved
 //! zegel.address       where the running platform listens          scratch/     encrypted buckets of batches at work
@@ -253,10 +253,18 @@ pub fn private_folder(path: &Path) -> Result<(), Failed> {
 /// # Errors
 /// When the system refuses.
 pub fn write_private(path: &Path, text: &str) -> Result<(), Failed> {
+    write_private_bytes(path, text.as_bytes())
+}
+
+/// As [`write_private`], any bytes.
+///
+/// # Errors
+/// When the system refuses.
+pub fn write_private_bytes(path: &Path, bytes: &[u8]) -> Result<(), Failed> {
     let temporary = path.with_extension("new");
     let write = || -> std::io::Result<()> {
         let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-        file.write_all(text.as_bytes())?;
+        file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&temporary, path)?;
         path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())

@@ -8,8 +8,9 @@
 
 use crate::backend::{self, Backend};
 use crate::config::Config;
-use crate::failed::{Failed, at};
+use crate::failed::Failed;
 use crate::folder::{Folder, private_folder, write_private};
+use crate::register::FileRegister;
 use crate::roles::Role;
 use crate::stamping::{self, Stamping, Upkeep};
 use schemas::{MailboxAddress, Millis};
@@ -36,7 +37,7 @@ use zegel_mutations::{FanOut, Feed};
 use zegel_objects::EncryptedObjects;
 use zegel_receipts::{Alerts, Receipts};
 use zegel_timestamp::{Aggregator, Log, Schedule, Sealer, Windows};
-use zegel_ttp::{CompiledProject, ProjectDocument, Ttp};
+use zegel_ttp::Ttp;
 
 /// Threads that run steps and requests: as many as the aimed-at machine has cores. Heavy work has threads of its own.
 const THREADS: usize = 2;
@@ -44,6 +45,9 @@ const THREADS: usize = 2;
 /// How long a start waits while another process makes the keys of a folder.
 const LOCK_PATIENCE: Duration = Duration::from_secs(30);
 const DAY_MS: i64 = 24 * 3_600_000;
+
+/// Between two looks at the papers of projects: an officer who looks at once sees what was decided, and a look costs a listing.
+const WATCH: Duration = Duration::from_secs(2);
 
 /// A platform that runs.
 pub struct Running {
@@ -55,6 +59,7 @@ pub struct Running {
     shutdown: oneshot::Sender<()>,
     server: JoinHandle<std::io::Result<()>>,
     _upkeep: Option<Upkeep>,
+    watch: JoinHandle<()>,
 }
 
 /// The runtime that a platform runs on.
@@ -89,14 +94,15 @@ pub async fn start(config: &Config, schedule: Schedule) -> Result<Running, Faile
     let backend = Backend::open(config, &folder, lock, &*opened.keys).await?;
     let metrics = Arc::new(Metrics::new().map_err(failure)?);
     let ports = ports(&opened, &backend, &metrics);
-    let (tokens, scratch) = (opened.tokens.clone(), opened.scratch.clone());
+    let (tokens, scratch, register) = (opened.tokens.clone(), opened.scratch.clone(), opened.register.clone());
     let stamping = stamping::open(opened.authority, &config.timestamp, &metrics)?;
     let upkeep = config.roles.contains(&Role::Timestamp).then(|| stamping.keep_up());
     let mut gateway = gateway(config, &backend, ttp.clone(), &stamping)?;
     gateway.log = Some(stamping::policy(&opened.log, &config.timestamp)?);
     let stages = Stages { ttp: opened.ttp, log: opened.log, stamping, schedule };
     let runner = run_stages(config, stages, &backend, ports.clone(), ttp)?;
-    let platform = front(gateway, tokens, ports, &backend);
+    let watch = tokio::spawn(watch(register.clone()));
+    let platform = front(gateway, (tokens, register), ports, &backend);
     let (shutdown, stopped) = oneshot::channel::<()>();
     let stopped = async {
         // A dropped sender is a wish to stop as well.
@@ -107,7 +113,7 @@ pub async fn start(config: &Config, schedule: Schedule) -> Result<Running, Faile
         write_private(&folder.address(), &format!("http://{address}\n"))?;
     }
     tracing::info!(ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX), "ready");
-    Ok(Running { address, folder, scratch, backend, runner, shutdown, server, _upkeep: upkeep })
+    Ok(Running { address, folder, scratch, backend, runner, shutdown, server, _upkeep: upkeep, watch })
 }
 
 /// The folder's lock, held by whoever makes keys in it, and for good by the one process of an embedded store.
@@ -136,6 +142,7 @@ impl Running {
         let deadline = Instant::now() + within;
         let own = format!("{}\n", self.url());
         let _already_gone = self.shutdown.send(());
+        self.watch.abort();
         let served = tokio::time::timeout(within, self.server).await.is_ok();
         let drained = self.runner.drain(deadline.saturating_duration_since(Instant::now())).await;
         self.backend.close().await;
@@ -155,6 +162,7 @@ struct Opened {
     objects: Arc<EncryptedObjects>,
     authority: Authority,
     log: NoteSigner,
+    register: Arc<FileRegister>,
     ttp: Ttp,
     scratch: PathBuf,
     tokens: Arc<FileTokens>,
@@ -182,15 +190,22 @@ fn open(folder: &Folder, config: &Config, runtime: Handle) -> Result<Opened, Fai
     objects.sweep_uploads(abandoned).map_err(failure)?;
     let scratch = if shared { folder.scratch().join(hex::encode(keys.random16())) } else { folder.scratch() };
     private_folder(&scratch)?;
-    let ttp = open_ttp(folder, &keys, scratch.clone())?;
+    let register = Arc::new(FileRegister::new(folder.projects(), keys.clone(), Arc::new(SystemClock)));
+    register.refresh()?;
+    let ttp = Ttp::with_book(register.book(), scratch.clone());
     let tokens = FileTokens::open(&folder.tokens(), keys.clone()).map_err(failure)?;
     if !folder.has_operator_token() {
         folder.keep_operator_token(&tokens.issue(Grant::Operator).map_err(failure)?)?;
     }
-    Ok(Opened { keys, objects: Arc::new(objects), authority, log, ttp, scratch, tokens: Arc::new(tokens) })
+    let (objects, tokens) = (Arc::new(objects), Arc::new(tokens));
+    Ok(Opened { keys, objects, authority, log, register, ttp, scratch, tokens })
 }
 
-fn open_keys(folder: &Folder) -> Result<Keyring, Failed> {
+/// The keys of a data folder, made if it is new.
+///
+/// # Errors
+/// When they cannot be read, or are missing beside a database.
+pub fn open_keys(folder: &Folder) -> Result<Keyring, Failed> {
     if folder.keys().exists() {
         return Keyring::load(&folder.keys()).map_err(failure);
     }
@@ -201,31 +216,20 @@ fn open_keys(folder: &Folder) -> Result<Keyring, Failed> {
     Keyring::create(&folder.keys()).map_err(failure)
 }
 
-/// The TTP's projects, each with its key root, and its scratch folder.
-fn open_ttp(folder: &Folder, keys: &Keyring, scratch: PathBuf) -> Result<Ttp, Failed> {
-    let compile = |document: ProjectDocument| {
-        let root = keys.ensure_project_root(&document.root_name()).map_err(failure)?;
-        CompiledProject::new(document, root.expose()).map_err(failure)
-    };
-    let projects = read_projects(folder)?.into_iter().map(compile).collect::<Result<_, _>>()?;
-    Ttp::new(projects, scratch).map_err(|error| Failed::Usage(error.to_string()))
-}
-
-/// Reads every project document; one that is wrong stops the start (I8).
-fn read_projects(folder: &Folder) -> Result<Vec<ProjectDocument>, Failed> {
-    let mut paths = Vec::new();
-    for entry in fs::read_dir(folder.projects()).map_err(at(&folder.projects()))? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|ending| ending == "toml") {
-            paths.push(path);
+/// Reads the papers of projects again when they have changed: another process, or an officer's command, may have written some.
+async fn watch(register: Arc<FileRegister>) {
+    loop {
+        tokio::time::sleep(WATCH).await;
+        let register = register.clone();
+        match tokio::task::spawn_blocking(move || register.refresh()).await {
+            Ok(Ok(true)) => tracing::info!("papers of TTP projects were read again"),
+            Ok(Ok(false)) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "papers of TTP projects could not be read: those read before hold");
+            }
+            Err(error) => tracing::error!(%error, "reading the papers of TTP projects broke off"),
         }
     }
-    paths.sort();
-    let read = |path: &std::path::PathBuf| {
-        let text = fs::read_to_string(path).map_err(at(path))?;
-        ProjectDocument::parse(&text).map_err(|error| Failed::Usage(format!("{}: {error}", path.display())))
-    };
-    paths.iter().map(read).collect()
 }
 
 fn ports(opened: &Opened, backend: &Backend, metrics: &Arc<Metrics>) -> Ports {
@@ -320,7 +324,12 @@ fn gateway(
     Ok(gateway)
 }
 
-fn front(config: GatewayConfig, tokens: Arc<FileTokens>, ports: Ports, backend: &Backend) -> Arc<Platform> {
+fn front(
+    config: GatewayConfig,
+    (tokens, projects): (Arc<FileTokens>, Arc<FileRegister>),
+    ports: Ports,
+    backend: &Backend,
+) -> Arc<Platform> {
     let (metrics, backend) = (ports.metrics.clone(), backend.clone());
     Arc::new(Platform {
         broker: ports.broker,
@@ -330,6 +339,7 @@ fn front(config: GatewayConfig, tokens: Arc<FileTokens>, ports: Ports, backend: 
         clock: ports.clock,
         replies: ports.replies,
         tokens,
+        projects,
         metrics: Arc::new(move || format!("{}{}", metrics.text(), backend.metrics())),
         config,
     })

@@ -26,6 +26,15 @@ path = "value"
 action = "keep"
 "#;
 
+/// Activates the project for a trial, before any platform runs.
+fn activate(folder: &Path, data: &Path) {
+    let document = folder.join("p.toml");
+    fs::write(&document, PROJECT).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_zegel"));
+    let status = command.args(["project", "activate", "--trial"]).arg(&document).arg("--data").arg(data).status();
+    assert!(status.unwrap().success());
+}
+
 /// A platform in a child process; killed when the test ends badly.
 struct Platform {
     child: Child,
@@ -112,8 +121,7 @@ fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 fn a_day_by_hand_from_opening_a_mailbox_to_a_drained_stop_and_a_clean_check() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
-    fs::create_dir_all(data.join("projects")).unwrap();
-    fs::write(data.join("projects/p.toml"), PROJECT).unwrap();
+    activate(folder.path(), &data);
     let platform = Platform::start(&data);
     for address in [SENDER, RECIPIENT] {
         platform.ok(&["mailbox", "open", address]);

@@ -26,6 +26,7 @@ mod operations;
 mod outflow;
 mod platform;
 pub mod problem;
+mod projects;
 mod publish;
 mod recent;
 mod routes;

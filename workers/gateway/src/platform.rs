@@ -11,6 +11,7 @@ use zegel_core::replies::Replies;
 use zegel_core::{Broker, Clock, Keys, Objects, Store};
 use zegel_crypto::log::Policy;
 use zegel_timestamp::Answerer;
+use zegel_ttp::project::desk::Desk;
 
 /// Limits and constants of the front. Each has a default that fits one machine.
 #[derive(Clone)]
@@ -103,6 +104,8 @@ pub struct Platform {
     pub replies: Arc<Replies>,
     /// Who may call.
     pub tokens: Arc<dyn Tokens>,
+    /// The register of TTP projects.
+    pub projects: Arc<dyn Desk>,
     /// Prints the metrics of the process.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
     /// Limits.

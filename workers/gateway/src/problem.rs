@@ -185,6 +185,7 @@ mod tests {
             include_str!("log.rs"),
             include_str!("mutations.rs"),
             include_str!("problem.rs"),
+            include_str!("projects.rs"),
             include_str!("publish.rs"),
             include_str!("routes.rs"),
             include_str!("submission.rs"),

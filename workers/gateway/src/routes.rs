@@ -3,7 +3,7 @@
 use crate::outflow::Held;
 use crate::platform::{Front, Platform};
 use crate::problem::Problem;
-use crate::{authority, box_items, boxes, consult, dead, log, mutations, operations, submission, timestamp};
+use crate::{authority, box_items, boxes, consult, dead, log, mutations, operations, projects, submission, timestamp};
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn_with_state};
@@ -56,6 +56,9 @@ routes! {
     "/v1/mutations" => post mutations::feed_in;
     "/v1/feeds/{organisation}" => get mutations::feed_out;
     "/v1/feeds/{organisation}/ack" => post mutations::acknowledge;
+    "/v1/projects" => get projects::list, post projects::file;
+    "/v1/projects/{name}" => get projects::show;
+    "/v1/projects/{name}/root" => post projects::root;
     "/v1/dead" => get dead::list;
     "/v1/dead/{channel}/{partition}/{number}/replay" => post dead::replay;
     "/v1/dead/{channel}/{partition}/{number}" => delete dead::drop;

@@ -9,6 +9,7 @@ pub mod mailbox;
 pub mod migrate;
 pub mod mutations;
 pub mod renew;
+pub mod project;
 pub mod send;
 pub mod settings;
 pub mod timestamp;

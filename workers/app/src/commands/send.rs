@@ -1,9 +1,10 @@
 //! `zegel send`: files once, or a drop folder.
 
+use super::project::preview;
 use super::{Place, address};
 use crate::agent::Agent;
 use crate::cli::Send;
-use crate::client::Client;
+use crate::client::{Client, escape};
 use crate::failed::Failed;
 use crate::signals;
 use crate::submit::{self, Letter, Sent};
@@ -22,6 +23,9 @@ const ASK: Duration = Duration::from_millis(300);
 pub fn run(place: &Place, wanted: &Send) -> Result<Report, Failed> {
     let letter = letter(place, wanted)?;
     let client = place.folder()?.owner(&wanted.server, &address(&wanted.sender)?)?;
+    if let (true, Some(project)) = (wanted.dry_run, &wanted.project) {
+        return rehearse(wanted, &client, project);
+    }
     match &wanted.folder {
         Some(folder) => watch(place, wanted, folder, client, letter),
         None => files(place, wanted, &client, &letter),
@@ -89,6 +93,25 @@ fn files(place: &Place, wanted: &Send, client: &Client, letter: &Letter) -> Resu
     }
     let status = if refused { 3 } else { 0 };
     Ok(Report { json: json!({ "sent": values }), text: table(&rows), status })
+}
+
+/// Checks files against the document in force, which a party may read. The worst answer is the exit status.
+fn rehearse(wanted: &Send, client: &Client, project: &str) -> Result<Report, Failed> {
+    let details = client.get(&format!("/v1/projects/{}", escape(project)), &[])?;
+    let state = details.pointer("/overview/state").and_then(Value::as_str).unwrap_or_default();
+    if state != "in-force" {
+        return Err(Failed::refused("ZGL-TTP-INACTIVE", format!("the project takes no batches now: it is {state}")));
+    }
+    let document = details.get("document").and_then(Value::as_str).unwrap_or_default();
+    let sender = address(&wanted.sender)?;
+    let (mut values, mut told, mut status) = (Vec::new(), String::new(), 0);
+    for file in &wanted.files {
+        let one = preview::rehearse(document, file, &sender)?;
+        told.push_str(&format!("{}: {}\n", submit::file_name(file)?, one.text));
+        values.push(one.json);
+        status = status.max(one.status);
+    }
+    Ok(Report { json: json!({ "files": values }), text: told, status })
 }
 
 /// Waits for the final answer: whether it is negative, and the life of the submission.

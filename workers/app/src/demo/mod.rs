@@ -22,6 +22,8 @@ use self::plan::{Plan, Wanted};
 use self::scenario::{Day, Scenario};
 use crate::cli::Demo;
 use crate::commands::Place;
+use crate::commands::project::target::{Local, Target};
+use crate::commands::project::trial;
 use crate::config::{Config, Overrides};
 use crate::declare::Declared;
 use crate::failed::{Failed, at};
@@ -35,6 +37,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
+use zegel_core::Clock;
+use zegel_core::clock::SystemClock;
 use zegel_timestamp::Schedule;
 
 /// Where the demo lives when nobody says otherwise.
@@ -69,6 +73,7 @@ pub fn run(place: &Place, wanted: &Demo) -> Result<Report, Failed> {
         // A demo declares what it needs; a platform leaves that to its operator.
         runtime.block_on(async { Declared::open(&config.broker, &config.installation).await?.apply().await })?;
     }
+    sign(&ground, &plan)?;
     let running = runtime.block_on(platform::start(&config, schedule))?;
     let played = play(place, &ground, &plan, &config, &running, (patience, stop));
     let drained = runtime.block_on(running.drain(DRAIN));
@@ -85,6 +90,16 @@ pub fn run(place: &Place, wanted: &Demo) -> Result<Report, Failed> {
         verdict.fault(line.invariant, format!("check: {}", line.findings.join("; ")));
     }
     report(&ground, &verdict, begun.elapsed(), peak_mib)
+}
+
+/// Signs every project for everybody, with keys that are made here: a demo is a trial.
+fn sign(ground: &Ground, plan: &Plan) -> Result<(), Failed> {
+    let folder = Folder::at(ground.root());
+    let target = Target::Local(Box::new(Local::open(&folder)?));
+    for text in &plan.documents {
+        trial::activate(&target, &folder.projects(), text, SystemClock.now())?;
+    }
+    Ok(())
 }
 
 /// Windows of so many seconds.

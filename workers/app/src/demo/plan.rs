@@ -63,6 +63,8 @@ pub struct Prescription {
 pub struct Plan {
     /// The projects' documents.
     pub projects: Vec<ProjectDocument>,
+    /// Their texts, to be signed and activated before the day begins.
+    pub documents: Vec<String>,
     /// The batches.
     pub batches: Vec<Batch>,
     /// The two hospitals.
@@ -145,6 +147,7 @@ impl Wanted {
         let registry: MailboxAddress = address(format!("CBE:{}", Cbe::from_stem(1_234_567).map_err(made_up)?))?;
         let mut plan = Plan {
             projects: Vec::new(),
+            documents: Vec::new(),
             batches: Vec::new(),
             mailboxes: BTreeSet::from([hospitals[0].clone(), hospitals[1].clone(), registry.clone()]),
             organisations: (0..3)
@@ -162,7 +165,7 @@ impl Wanted {
         let patients = [people.draw(PATIENTS), people.draw(PATIENTS - SHARED)];
         plan.identifiers = patients.iter().flatten().map(|person| person.niss.to_string()).collect();
         plan.add_given(ground, &self.given)?;
-        let own = plan.add_own_project(ground, &registry, &self.given)?;
+        let own = plan.add_own_project(&registry, &self.given)?;
         if self.given.is_empty() {
             plan.add_generated(ground, own, &mut people, &patients)?;
         }
@@ -180,7 +183,7 @@ impl Plan {
             let known = self.projects.iter().position(|other| other.name == document.name);
             let project = match known {
                 Some(project) => project,
-                None => self.add_project(ground, text, document.clone())?,
+                None => self.add_project(text, document.clone()),
             };
             let sender = document.senders[0].clone();
             // Every second one goes by the drop folder.
@@ -197,23 +200,22 @@ impl Plan {
     }
 
     /// The demo's own project; under another name when a given one has its name.
-    fn add_own_project(&mut self, ground: &Ground, registry: &MailboxAddress, all: &[Given]) -> Result<usize, Failed> {
+    fn add_own_project(&mut self, registry: &MailboxAddress, all: &[Given]) -> Result<usize, Failed> {
         let taken = all.iter().any(|given| given.document.name == "lab-registry");
         let text = PROJECT
             .replace("{name}", if taken { "lab-registry-demo" } else { "lab-registry" })
             .replace("{senders}", &self.hospitals.iter().map(|who| format!("\"{who}\"")).collect::<Vec<_>>().join(", "))
             .replace("{recipient}", &registry.to_string());
         let document = ProjectDocument::parse(&text).map_err(|error| Failed::Failure(error.to_string()))?;
-        self.add_project(ground, &text, document)
+        Ok(self.add_project(&text, document))
     }
 
-    fn add_project(&mut self, ground: &Ground, text: &str, document: ProjectDocument) -> Result<usize, Failed> {
-        let path = ground.root().join("projects").join(format!("{}.toml", document.name));
-        fs::write(&path, text).map_err(at(&path))?;
+    fn add_project(&mut self, text: &str, document: ProjectDocument) -> usize {
+        self.documents.push(text.to_owned());
         self.mailboxes.extend(document.senders.iter().cloned());
         self.mailboxes.insert(document.recipient.clone());
         self.projects.push(document);
-        Ok(self.projects.len() - 1)
+        self.projects.len() - 1
     }
 
     fn add_generated(

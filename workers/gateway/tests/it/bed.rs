@@ -103,6 +103,7 @@ impl Bed {
             clock: clock.clone(),
             replies: Arc::new(Replies::default()),
             tokens: Arc::new(tokens),
+            projects: Arc::new(zegel_ttp::project::desk::Closed),
             metrics: Arc::new(|| "zegel_up 1\n".to_owned()),
             config,
         });
@@ -112,7 +113,7 @@ impl Bed {
 
     /// The same platform over another broker.
     pub fn over(&mut self, broker: Arc<dyn Broker>) {
-        let Platform { store, objects, keys, clock, replies, tokens, metrics, config, .. } = &*self.platform;
+        let Platform { store, objects, keys, clock, replies, tokens, projects, metrics, config, .. } = &*self.platform;
         let platform = Platform {
             broker,
             store: store.clone(),
@@ -121,6 +122,7 @@ impl Bed {
             clock: clock.clone(),
             replies: replies.clone(),
             tokens: tokens.clone(),
+            projects: projects.clone(),
             metrics: metrics.clone(),
             config: config.clone(),
         };

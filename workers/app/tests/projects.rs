@@ -1,0 +1,285 @@
+//! A project's whole life by the command line: drafted, signed by each party, countersigned, used, amended, altered, ended.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use serde_json::Value;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use tempfile::TempDir;
+
+const SENDER: &str = "NIHII-HOSPITAL:71000436";
+const RECIPIENT: &str = "CBE:0123456749";
+const BATCH: &str = "niss,birth_date,lab_value\n85061511796,1985-06-15,7.7\n";
+
+struct World {
+    folder: TempDir,
+}
+
+/// A running platform; killed when the test ends badly.
+struct Platform(Child);
+
+impl Drop for Platform {
+    fn drop(&mut self) {
+        let _ended = self.0.kill();
+        let _status = self.0.wait();
+    }
+}
+
+impl World {
+    /// A folder with keys for the hospital, the registry and an officer, who decides in its data folder.
+    fn new() -> World {
+        let world = World { folder: tempfile::tempdir().unwrap() };
+        for who in ["hospital", "registry", "officer", "stranger"] {
+            world.ok(&["project", "key", who, "--out", &world.path(who)]);
+        }
+        world.ok(&["project", "officer", &world.path("officer.pem")]);
+        fs::write(world.path("sample.csv"), BATCH).unwrap();
+        world
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.folder.path().join(name).to_str().unwrap().to_owned()
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    fn run(&self, arguments: &[&str]) -> (Option<i32>, Value) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_zegel"));
+        let output = command.args(arguments).args(["--json", "--data"]).arg(self.data()).output().unwrap();
+        let value = serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|_| panic!("{arguments:?}: {}", String::from_utf8_lossy(&output.stderr)));
+        (output.status.code(), value)
+    }
+
+    fn ok(&self, arguments: &[&str]) -> Value {
+        let (status, value) = self.run(arguments);
+        assert_eq!(status, Some(0), "{arguments:?}: {value}");
+        value
+    }
+
+    fn refused(&self, arguments: &[&str]) -> String {
+        let (status, value) = self.run(arguments);
+        assert_eq!(status, Some(3), "{arguments:?}: {value}");
+        value["error"]["text"].as_str().unwrap_or_default().to_owned()
+    }
+
+    fn up(&self) -> Platform {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_zegel"))
+            .args(["up", "--listen", "127.0.0.1:0", "--data"])
+            .arg(self.data())
+            .env("ZEGEL_LOG__LEVEL", "error")
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert!(line.starts_with("listening on "), "{line}");
+        Platform(child)
+    }
+
+    /// A draft with both parties' certificates, in which the value is kept.
+    fn draft(&self, name: &str) -> String {
+        let certificates =
+            [format!("{SENDER}={}", self.path("hospital.pem")), format!("{RECIPIENT}={}", self.path("registry.pem"))];
+        let sample = self.path("sample.csv");
+        let draft = ["project", "draft", name, "--sender", SENDER, "--recipient", RECIPIENT, "--batch", &sample];
+        let certified = [
+            "--from",
+            "2026-01-01",
+            "--until",
+            "2099-12-31",
+            "--certificate",
+            &certificates[0],
+            "--certificate",
+            &certificates[1],
+        ];
+        let text = self.ok(&[&draft[..], &certified[..]].concat())["document"].as_str().unwrap().to_owned();
+        text.replace("action = \"drop\"   # not recognised: decide what becomes of it", "action = \"keep\"")
+    }
+
+    fn sign(&self, document: &str, party: &str, who: &str) -> (Option<i32>, Value) {
+        let [key, certificate] = ["key", "pem"].map(|ending| self.path(&format!("{who}.{ending}")));
+        self.run(&["project", "sign", document, "--party", party, "--key", &key, "--certificate", &certificate])
+    }
+
+    fn officer(&self, arguments: &[&str]) -> (Option<i32>, Value) {
+        let [key, certificate] = ["officer.key", "officer.pem"].map(|name| self.path(name));
+        self.run(&[&["project"], arguments, &["--key", &key, "--certificate", &certificate]].concat())
+    }
+
+    fn state(&self, name: &str) -> (String, String) {
+        let (_, status) = self.run(&["project", "status"]);
+        let all = status["projects"].as_array().unwrap();
+        let project = all.iter().find(|project| project["name"] == name).expect("it is listed");
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        (text(&project["state"]), text(&project["barred"]["code"]))
+    }
+
+    /// Sends a batch and returns the answer, and the refusal's code.
+    fn send(&self, name: &str, file: &str) -> (String, String) {
+        let (_, sent) = self.run(&["send", "--sender", SENDER, "--project", name, "--wait", "60", file]);
+        let one = &sent["sent"][0];
+        let code = one.pointer("/life/recipients/0/state/reason/code").and_then(Value::as_str).unwrap_or_default();
+        (one["answer"].as_str().unwrap_or_default().to_owned(), code.to_owned())
+    }
+
+    fn batch(&self, name: &str, content: &str) -> String {
+        let path = self.path(name);
+        fs::write(&path, content).unwrap();
+        path
+    }
+}
+
+#[test]
+fn a_project_takes_batches_only_as_every_party_signed_it_and_as_long_as_its_papers_hold() {
+    let world = World::new();
+    let document = world.batch("lab.toml", &world.draft("lab"));
+    // Nobody, then one, then a stranger, then both.
+    let missing = world.officer(&["activate", &document]);
+    assert_eq!(missing.0, Some(3), "an unsigned document is activated: {}", missing.1);
+    assert_eq!(world.sign(&document, SENDER, "hospital").0, Some(0));
+    assert_eq!(world.sign(&document, RECIPIENT, "stranger").0, Some(3), "a stranger signs for the registry");
+    assert_eq!(world.officer(&["activate", &document]).0, Some(3), "one signature is enough");
+    assert_eq!(world.sign(&document, RECIPIENT, "registry").0, Some(0));
+    assert_eq!(world.ok(&["project", "check", &document])["complete"], true);
+    let [key, certificate] = ["stranger.key", "stranger.pem"].map(|name| world.path(name));
+    let forged = world.refused(&["project", "activate", &document, "--key", &key, "--certificate", &certificate]);
+    assert!(forged.contains("not signed by an officer"), "{forged}");
+
+    let platform = world.up();
+    for address in [SENDER, RECIPIENT] {
+        world.ok(&["mailbox", "open", address]);
+    }
+    assert_eq!(world.send("lab", &world.batch("0.csv", BATCH)).1, "ZGL-TTP-PROJECT");
+    let activated = world.officer(&["activate", &document]);
+    assert_eq!(activated.0, Some(0), "{}", activated.1);
+    assert_eq!(world.state("lab").0, "in-force");
+    assert_eq!(world.send("lab", &world.batch("1.csv", BATCH)).0, "delivered");
+    check_rehearsal(&world);
+
+    // An amendment over HTTP: the diff says what changes, tokens stay.
+    let amended =
+        fs::read_to_string(&document).unwrap().replace("version = 1 ", "version = 2 ").replace("\"year\"", "\"month\"");
+    let second = world.batch("lab-2.toml", &amended);
+    let changes = world.ok(&["project", "diff", "lab", &second]);
+    assert_eq!(changes["changes"].as_array().unwrap().len(), 2, "{changes}");
+    assert_eq!(world.officer(&["activate", &second]).0, Some(3), "signatures of version 1 count for version 2");
+    world.sign(&second, SENDER, "hospital");
+    world.sign(&second, RECIPIENT, "registry");
+    let activated = world.officer(&["activate", &second]);
+    assert_eq!(activated.0, Some(0), "{}", activated.1);
+    assert_eq!(world.officer(&["activate", &second]).0, Some(3), "a version is activated twice");
+    assert_eq!(world.send("lab", &world.batch("2.csv", BATCH)).0, "delivered");
+
+    // One character of a paper on the disk, while it runs.
+    let paper = world.data().join("projects/lab/v2.toml");
+    let text = fs::read_to_string(&paper).unwrap();
+    fs::write(&paper, text.replace("\"month\"", "\"year\"")).unwrap();
+    assert_eq!(world.state("lab"), ("barred".to_owned(), "ZGL-TTP-ALTERED".to_owned()));
+    assert_eq!(world.send("lab", &world.batch("3.csv", BATCH)).1, "ZGL-TTP-ALTERED");
+    fs::write(&paper, text).unwrap();
+    assert_eq!(world.state("lab").0, "in-force");
+    assert_eq!(world.send("lab", &world.batch("4.csv", BATCH)).0, "delivered");
+    drop(platform);
+}
+
+/// `send --dry-run` names every bad row, and `project try` shows what would be delivered, without anything being sent.
+fn check_rehearsal(world: &World) {
+    let bad: String = (0..150).map(|n| format!("8506151179{},1985-06-15,{n}\n", n % 6)).collect();
+    let bad = world.batch("bad.csv", &format!("niss,birth_date,lab_value\n{bad}"));
+    let dry = ["send", "--sender", SENDER, "--project", "lab", "--dry-run"];
+    let (status, told) = world.run(&[&dry[..], &[&bad]].concat());
+    assert_eq!(status, Some(3), "{told}");
+    assert_eq!(told["files"][0]["reason"]["rows"].as_array().unwrap().len(), 150, "not every bad row is named");
+    let good = world.batch("good.csv", BATCH);
+    assert_eq!(world.ok(&[&dry[..], &[&good]].concat())["files"][0]["would_be"], "delivered");
+    let (document, out) = (world.path("lab.toml"), world.path("preview.csv"));
+    let preview = ["project", "try", "--project", &document, "--batch", &good, "--out", &out];
+    world.ok(&preview);
+    let first = fs::read_to_string(&out).unwrap();
+    assert!(first.contains(",1985,7.7") && !first.contains("85061511796"), "{first}");
+    world.ok(&preview);
+    assert_ne!(fs::read_to_string(&out).unwrap(), first, "a preview shows the project's own tokens");
+    let inbox = world.ok(&["inbox", RECIPIENT]);
+    assert_eq!(inbox["items"].as_array().unwrap().len(), 1, "a rehearsal was delivered");
+}
+
+#[test]
+fn keys_rotate_and_a_retired_project_can_lose_them_for_good_with_proof() {
+    let world = World::new();
+    let document = world.batch("study.toml", &world.draft("study"));
+    world.sign(&document, SENDER, "hospital");
+    world.sign(&document, RECIPIENT, "registry");
+    // While no platform runs the papers go into the folder itself.
+    assert_eq!(world.officer(&["activate", &document]).0, Some(0));
+    let rotated = world.officer(&["rotate", "study"]);
+    assert_eq!((rotated.0, rotated.1["epoch"].as_u64()), (Some(0), Some(2)), "{}", rotated.1);
+    let keys = || fs::read_to_string(world.data().join("keys.toml")).unwrap();
+    assert!(keys().contains("study"));
+    let early = world.officer(&["retire", "study", "--reason", "over", "--effective", "2026-01-01"]);
+    assert_eq!(early.0, Some(3), "a decision takes effect in the past: {}", early.1);
+    let platform = world.up();
+    let retired = world.officer(&["retire", "study", "--reason", "the study has ended", "--destroy-keys"]);
+    assert_eq!(retired.0, Some(0), "{}", retired.1);
+    assert!(!keys().contains("study"), "the root is still in the key file");
+    assert_eq!(world.state("study").0, "keys-destroyed");
+    let shown = world.ok(&["project", "show", "study"]);
+    let deeds: Vec<&str> =
+        shown["decisions"].as_array().unwrap().iter().map(|one| one["deed"].as_str().unwrap()).collect();
+    assert_eq!(deeds, ["activate version 1", "rotate to epoch 2", "retire: the study has ended", "destroy keys"]);
+    // The proof: entries that openssl verifies with the officer's certificate.
+    for number in 1..=4 {
+        let at = |ending: &str| world.data().join(format!("projects/study/{number:04}.{ending}"));
+        let mut openssl = Command::new("openssl");
+        let verify = openssl.args([
+            "cms",
+            "-verify",
+            "-binary",
+            "-inform",
+            "DER",
+            "-purpose",
+            "any",
+            "-out",
+            "/dev/null",
+            "-in",
+        ]);
+        let Ok(output) = verify
+            .arg(at("p7s"))
+            .arg("-content")
+            .arg(at("toml"))
+            .arg("-CAfile")
+            .arg(world.path("officer.pem"))
+            .output()
+        else {
+            assert!(std::env::var_os("ZEGEL_ORACLES").is_none(), "ZEGEL_ORACLES is set and openssl is absent");
+            return;
+        };
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    assert_eq!(world.officer(&["rotate", "study"]).0, Some(3), "something follows the destruction");
+    drop(platform);
+}
+
+#[test]
+fn a_trial_works_in_a_folder_without_officers_and_nowhere_else() {
+    let world = World::new();
+    let text = world.draft("lab");
+    let start = text.find("[certificates]").unwrap();
+    let bare = format!("{}{}", &text[..start], &text[text.find("[[fields]]").unwrap()..]);
+    let (certified, bare) = (world.batch("lab.toml", &text), world.batch("bare.toml", &bare));
+    let refused = world.refused(&["project", "activate", "--trial", &bare]);
+    assert!(refused.contains("officers of its own"), "{refused}");
+    fs::remove_dir_all(world.data()).unwrap();
+    let refused = world.refused(&["project", "activate", "--trial", &certified]);
+    assert!(refused.contains("names certificates"), "{refused}");
+    let trial = world.ok(&["project", "activate", "--trial", &bare]);
+    assert_eq!(trial["project"]["trial"], true);
+    // A document that merely lies there takes no batches.
+    fs::write(world.data().join("projects/other.toml"), text.replace("name = \"lab\"", "name = \"other\"")).unwrap();
+    assert_eq!(world.state("other"), ("barred".to_owned(), "ZGL-TTP-INACTIVE".to_owned()));
+    assert_eq!(world.state("lab").0, "in-force");
+}
