@@ -50,6 +50,7 @@ async fn one(folder: &Path, seconds: u64) -> Result<Report> {
         replies: world.replies.clone(),
         tokens,
         projects: Arc::new(zegel_ttp::project::desk::Closed),
+        book: Arc::default(),
         metrics: Arc::new(String::new),
         config: GatewayConfig::new(address(TTP)?),
     });

@@ -14,10 +14,12 @@ use std::collections::BTreeMap;
 
 mod mutations;
 mod receipts;
+mod seals;
 mod timestamp;
 
 pub use mutations::*;
 pub use receipts::*;
+pub use seals::*;
 pub use timestamp::*;
 
 macro_rules! payloads {
@@ -56,6 +58,7 @@ payloads! {
     Mutation => "be.zegel.mutations.mutation.v1",
     Notify => "be.zegel.mutations.notify.v1",
     FeedAck => "be.zegel.mutations.feed-ack.v1",
+    SealsUsed => "be.zegel.seals.used.v1",
 }
 
 /// Content in the object store: where it is and what it is. The name is the SHA-256 of the ciphertext, the salt is what

@@ -247,6 +247,21 @@ pub const CHANNELS: &[Channel] = &[
         high_water: HIGH_WATER,
         what: "Bags and tokens join the append-only log; checkpoints are signed, cosigned and stamped.",
     },
+    Channel {
+        code: 20,
+        name: "seals.used",
+        key: "application",
+        edges: &["HTTP"],
+        partitions: 8,
+        groups: &[Group { code: 20, name: "seals", produces: &[], leaves: &["quotas and log of Seals"] }],
+        types: &["be.zegel.seals.used.v1"],
+        retry_ms: WITH_DEADLINE,
+        endless: false,
+        after_dead: AfterDead::Continue,
+        idempotency_days: 1,
+        high_water: HIGH_WATER,
+        what: "A call of the coding service is counted before it is answered.",
+    },
 ];
 
 /// The channel with this name.

@@ -109,6 +109,8 @@ pub mod spaces {
     pub const CELLS: Space = Space { code: 24, name: "cells" };
     /// Distinct identifiers that a sender had encoded today; owner: project, sub: sender.
     pub const TTP_QUOTAS: Space = Space { code: 30, name: "ttp-quotas" };
+    /// Quotas and log of the coding service; owner: application, sub: caller's day, or instant and id.
+    pub const SEALS: Space = Space { code: 31, name: "seals" };
     /// For the conformance suites.
     pub const TEST: Space = Space { code: 99, name: "test" };
 
@@ -136,6 +138,7 @@ pub mod spaces {
         LOG,
         CELLS,
         TTP_QUOTAS,
+        SEALS,
         TEST,
     ];
 }

@@ -20,6 +20,7 @@ pub mod keyring;
 pub mod log;
 pub mod merkle;
 pub mod pseudonym;
+pub mod seals;
 pub mod secret;
 pub mod signed;
 pub mod signing;

@@ -56,6 +56,12 @@ impl ProjectRoot {
         self.0.expose()
     }
 
+    /// The root as a secret, for a service that keeps it.
+    #[must_use]
+    pub fn into_secret(self) -> Secret32 {
+        self.0
+    }
+
     /// What may be written down of a root: it shows nothing of it, and no other root has the same. So a register can say
     /// which root a project was activated with, and which one was destroyed.
     #[must_use]

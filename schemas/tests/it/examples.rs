@@ -238,3 +238,15 @@ pub fn cosigned() -> Vec<Cosigned> {
 pub fn feed_acks() -> Vec<FeedAck> {
     vec![FeedAck { up_to: 42 }]
 }
+
+pub fn seals() -> Vec<SealsUsed> {
+    let used = |operation, values: &str| SealsUsed {
+        application: "invoices".to_owned(),
+        caller: hospital(),
+        operation,
+        items: 3,
+        errors: 1,
+        values: values.to_owned(),
+    };
+    vec![used(SealsOperation::Encode, "AAEC"), used(SealsOperation::Decode, "")]
+}

@@ -41,6 +41,7 @@ fn every_payload_is_written_and_read_as_its_golden_file() {
     hold(examples::mutations(), &mut seen);
     hold(examples::notifications(), &mut seen);
     hold(examples::feed_acks(), &mut seen);
+    hold(examples::seals(), &mut seen);
     let types: BTreeSet<_> = messages::all_schemas().into_iter().map(|(kind, _)| kind).collect();
     assert_eq!(seen, types, "a payload type without a golden file");
 }

@@ -4,12 +4,14 @@ mod audit;
 mod backends;
 mod mutations;
 mod projects;
+mod seals;
 mod timestamp;
 
 pub use audit::Audit;
 pub use backends::{Backends, Migrate, Topology, TopologyAction, TopologyFormat};
 pub use mutations::Mutations;
 pub use projects::{Draft, IdentityFiles, OptionalIdentity, Project, Rotate};
+pub use seals::{Call, Seals};
 pub use timestamp::{Side, Timestamp};
 
 use crate::failed::EXIT_HELP;
@@ -60,6 +62,12 @@ pub enum Command {
         after_help = "Example:\n  zegel project activate lab.toml --trial\n  zegel project try --project lab.toml --batch patients.csv --out preview.csv"
     )]
     Project(Project),
+    /// Code single identifiers and decode them, under a project that allows it
+    #[command(
+        subcommand,
+        after_help = "Example:\n  zegel seals encode invoices --caller NIHII-HOSPITAL:71000436 patients.txt"
+    )]
+    Seals(Seals),
     /// List a mailbox, read, move and delete its messages
     #[command(after_help = "Example:\n  zegel inbox CBE:0123456749 --read 6f0c…e1 --out received/")]
     Inbox(Inbox),

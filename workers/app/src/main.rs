@@ -71,6 +71,7 @@ fn run(cli: Cli) -> Result<Report, Failed> {
     match &cli.command {
         Command::Up(_) => commands::up::run(&place),
         Command::Demo(wanted) => demo::run(&place, wanted),
+        Command::Seals(wanted) => commands::seals::run(&place, wanted),
         Command::Project(wanted) => commands::project::run(&place, wanted),
         Command::Send(wanted) => commands::send::run(&place, wanted),
         Command::Inbox(wanted) => commands::inbox::run(&place, wanted),

@@ -38,6 +38,7 @@ use zegel_objects::EncryptedObjects;
 use zegel_receipts::{Alerts, Receipts};
 use zegel_timestamp::{Aggregator, Log, Schedule, Sealer, Windows};
 use zegel_ttp::Ttp;
+use zegel_ttp::seals::worker::SealsKeeper;
 
 /// Threads that run steps and requests: as many as the aimed-at machine has cores. Heavy work has threads of its own.
 const THREADS: usize = 2;
@@ -99,7 +100,8 @@ pub async fn start(config: &Config, schedule: Schedule) -> Result<Running, Faile
     let upkeep = config.roles.contains(&Role::Timestamp).then(|| stamping.keep_up());
     let mut gateway = gateway(config, &backend, ttp.clone(), &stamping)?;
     gateway.log = Some(stamping::policy(&opened.log, &config.timestamp)?);
-    let stages = Stages { ttp: opened.ttp, log: opened.log, stamping, schedule };
+    let keeper = SealsKeeper::new(opened.register.book());
+    let stages = Stages { keeper, ttp: opened.ttp, log: opened.log, stamping, schedule };
     let runner = run_stages(config, stages, &backend, ports.clone(), ttp)?;
     let watch = tokio::spawn(watch(register.clone()));
     let platform = front(gateway, (tokens, register), ports, &backend);
@@ -246,6 +248,7 @@ fn ports(opened: &Opened, backend: &Backend, metrics: &Arc<Metrics>) -> Ports {
 
 /// What the stages are made of.
 struct Stages {
+    keeper: Option<SealsKeeper>,
     ttp: Ttp,
     log: NoteSigner,
     stamping: Stamping,
@@ -268,7 +271,7 @@ fn run_stages(
         lease_ms: i64::from(config.runner.lease_ms),
         ..RunnerConfig::default()
     };
-    let Stages { ttp: pseudonymiser, log, stamping, schedule } = stages;
+    let Stages { keeper, ttp: pseudonymiser, log, stamping, schedule } = stages;
     let policy = stamping::policy(&log, &config.timestamp)?;
     let mut log = Log::new(Arc::new(log), policy, i64::from(config.timestamp.checkpoint_s) * 1_000);
     if let Some(external) = stamping.external {
@@ -287,6 +290,9 @@ fn run_stages(
         (Role::Mutations, Arc::new(FanOut)),
         (Role::Mutations, Arc::new(Feed)),
     ];
+    if let Some(keeper) = keeper.filter(|_| config.roles.contains(&Role::Ttp)) {
+        runner.start(Arc::new(keeper));
+    }
     for (role, worker) in stages {
         if config.roles.contains(&role) {
             runner.start(worker);
@@ -339,6 +345,7 @@ fn front(
         clock: ports.clock,
         replies: ports.replies,
         tokens,
+        book: projects.book(),
         projects,
         metrics: Arc::new(move || format!("{}{}", metrics.text(), backend.metrics())),
         config,

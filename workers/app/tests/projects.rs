@@ -283,3 +283,39 @@ fn a_trial_works_in_a_folder_without_officers_and_nowhere_else() {
     assert_eq!(world.state("other"), ("barred".to_owned(), "ZGL-TTP-INACTIVE".to_owned()));
     assert_eq!(world.state("lab").0, "in-force");
 }
+
+#[test]
+fn seals_codes_for_those_whom_the_agreement_names_within_their_quota_and_logs_what_was_decoded() {
+    let world = World::new();
+    fs::remove_dir_all(world.data()).unwrap();
+    let text = format!(
+        "name = \"invoices\"\nsenders = [\"{SENDER}\"]\nrecipient = \"{RECIPIENT}\"\n\
+         valid = {{ from = \"2026-01-01\", until = \"2099-12-31\" }}\n[seals]\nalgorithms = [\"SIV\", \"HMAC\"]\n\
+         encode = [\"{SENDER}\"]\ndecode = [\"{RECIPIENT}\"]\npurpose = \"invoicing\"\ndecode_per_day = 3\n"
+    );
+    world.ok(&["project", "activate", "--trial", &world.batch("invoices.toml", &text)]);
+    let platform = world.up();
+    for address in [SENDER, RECIPIENT] {
+        world.ok(&["mailbox", "open", address]);
+    }
+    let plain = world.batch("plain.txt", "85061511796\nAmélie\n\n");
+    let encode = |caller, file: &str| world.run(&["seals", "encode", "invoices", "--caller", caller, file]);
+    let (status, coded) = encode(SENDER, &plain);
+    assert_eq!((status, coded["errors"].as_u64()), (Some(3), Some(1)), "{coded}");
+    let values: Vec<String> = coded["Response"].as_array().unwrap()[..2]
+        .iter()
+        .map(|one| one["EncodedData"]["Value"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(encode(RECIPIENT, &plain).1["error"]["code"], "ZGL-SEALS-RIGHT");
+    let codes = world.batch("codes.txt", &values.join("\n"));
+    let decode = |caller| world.run(&["seals", "decode", "invoices", "--caller", caller, &codes]);
+    assert_eq!(decode(SENDER).1["error"]["code"], "ZGL-SEALS-RIGHT", "who may encode may decode");
+    let decoded = decode(RECIPIENT);
+    assert_eq!(decoded.1["Response"][0]["DecodedData"]["OutputData"], "85061511796", "{}", decoded.1);
+    assert_eq!(decoded.1["Response"][1]["DecodedData"]["OutputData"], "Amélie");
+    let log = world.ok(&["seals", "log", "invoices"]);
+    assert_eq!(log["log"].as_array().unwrap().len(), 1, "{log}");
+    assert_eq!(log["log"][0]["items"], 2);
+    assert!(!log.to_string().contains("85061511796"));
+    drop(platform);
+}

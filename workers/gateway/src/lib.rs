@@ -30,6 +30,7 @@ mod projects;
 mod publish;
 mod recent;
 mod routes;
+mod seals;
 mod server;
 mod submission;
 mod timestamp;

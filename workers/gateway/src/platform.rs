@@ -11,6 +11,7 @@ use zegel_core::replies::Replies;
 use zegel_core::{Broker, Clock, Keys, Objects, Store};
 use zegel_crypto::log::Policy;
 use zegel_timestamp::Answerer;
+use zegel_ttp::ProjectBook;
 use zegel_ttp::project::desk::Desk;
 
 /// Limits and constants of the front. Each has a default that fits one machine.
@@ -106,6 +107,8 @@ pub struct Platform {
     pub tokens: Arc<dyn Tokens>,
     /// The register of TTP projects.
     pub projects: Arc<dyn Desk>,
+    /// What of it holds now.
+    pub book: Arc<ProjectBook>,
     /// Prints the metrics of the process.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
     /// Limits.

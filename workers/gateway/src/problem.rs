@@ -188,6 +188,7 @@ mod tests {
             include_str!("projects.rs"),
             include_str!("publish.rs"),
             include_str!("routes.rs"),
+            include_str!("seals.rs"),
             include_str!("submission.rs"),
             include_str!("timestamp.rs"),
         ];

@@ -3,7 +3,9 @@
 use crate::outflow::Held;
 use crate::platform::{Front, Platform};
 use crate::problem::Problem;
-use crate::{authority, box_items, boxes, consult, dead, log, mutations, operations, projects, submission, timestamp};
+use crate::{
+    authority, box_items, boxes, consult, dead, log, mutations, operations, projects, seals, submission, timestamp,
+};
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn_with_state};
@@ -59,6 +61,9 @@ routes! {
     "/v1/projects" => get projects::list, post projects::file;
     "/v1/projects/{name}" => get projects::show;
     "/v1/projects/{name}/root" => post projects::root;
+    "/v1/seals/encode" => post seals::encode;
+    "/v1/seals/decode" => post seals::decode;
+    "/v1/seals/{application}/log" => get seals::log;
     "/v1/dead" => get dead::list;
     "/v1/dead/{channel}/{partition}/{number}/replay" => post dead::replay;
     "/v1/dead/{channel}/{partition}/{number}" => delete dead::drop;

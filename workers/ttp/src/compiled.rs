@@ -5,6 +5,7 @@
 use crate::coarse::Buckets;
 use crate::fields::DAYS_DEFAULT;
 use crate::paths::Patterns;
+use crate::project::terms::Seals;
 use crate::project::{
     ActionName, BadRows, Coarseness, FieldDocument, FormatName, ProjectDocument, ProjectError, Rows, SmallCells,
     TextDocument, Unlisted, ValueKind,
@@ -51,6 +52,7 @@ pub struct CompiledProject {
     root: PseudonymRoot,
     epoch: u32,
     identifiers_per_day: u64,
+    seals: Option<Seals>,
 }
 
 impl fmt::Debug for CompiledProject {
@@ -123,6 +125,7 @@ impl CompiledProject {
             root: PseudonymRoot::new(root),
             epoch,
             identifiers_per_day: document.quota.identifiers_per_day,
+            seals: document.seals,
         })
     }
 
@@ -147,6 +150,24 @@ impl CompiledProject {
     #[must_use]
     pub fn identifiers_per_day(&self) -> u64 {
         self.identifiers_per_day
+    }
+
+    /// The terms of the synchronous service, where it has one.
+    #[must_use]
+    pub fn seals(&self) -> Option<&Seals> {
+        self.seals.as_ref()
+    }
+
+    /// Generation of its keys.
+    #[must_use]
+    pub fn epoch(&self) -> u32 {
+        self.epoch
+    }
+
+    /// Whether the instant lies in the document's period.
+    #[must_use]
+    pub fn is_open(&self, now: Millis) -> bool {
+        self.opens <= now && now < self.closes
     }
 
     /// Whether this sender may send now.

@@ -53,7 +53,7 @@ pub(crate) enum Outcome {
     Done {
         part: Part,
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        left_out: Option<Reason>,
+        left_out: Option<Box<Reason>>,
         /// Where small cells are held back: what the officer is told, and what the batch shows for the first time (module
         /// `ledger`), base64.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -100,7 +100,7 @@ pub(crate) fn run(ttp: &Ttp, spec: &[u8], io: &dyn JobIo) -> Result<Vec<u8>, Job
         Ok((summary, part, shown)) => {
             let cells = summary.cells.map(|report| Box::new((report, BASE64_STANDARD.encode(shown.as_flattened()))));
             let identifiers = BASE64_STANDARD.encode(summary.identifiers.encode());
-            Outcome::Done { part, left_out: left_out(&summary), cells, identifiers }
+            Outcome::Done { part, left_out: left_out(&summary).map(Box::new), cells, identifiers }
         }
         Err(Trouble::Transform(TransformError::Refused(reason))) => Outcome::Refused { reason: *reason },
         Err(_) if io.stopping() => return Err(error("ZGL-STOPPING", true)),

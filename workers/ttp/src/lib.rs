@@ -34,6 +34,7 @@ mod references;
 mod refusal;
 mod run;
 mod scrub;
+pub mod seals;
 mod shuffle;
 mod sketch;
 pub mod small_cells;

@@ -34,6 +34,11 @@ impl Sketch {
         self.add(mixed(folded));
     }
 
+    /// Counts a value by bytes that are pseudo-random already, at least eight of them.
+    pub fn add_bytes(&mut self, bytes: &[u8]) {
+        self.add(mixed(bytes.iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte))));
+    }
+
     fn add(&mut self, hash: u64) {
         if self.0.is_empty() {
             self.0 = vec![0; REGISTERS];

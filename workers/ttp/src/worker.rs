@@ -143,7 +143,8 @@ impl Worker for Ttp {
                         Some(cells) => job::remembered(message.key(), message.number, cells)?,
                         None => Vec::new(),
                     };
-                    let delivery = Delivery { part, attachment: Bytes::new(), left_out, identifiers, remembered };
+                    let (attachment, left_out) = (Bytes::new(), left_out.map(|reason| *reason));
+                    let delivery = Delivery { part, attachment, left_out, identifiers, remembered };
                     deliver(message, (&project, &inbound), delivery, view, context).map(Decision::Done)
                 }
                 Outcome::Refused { reason } => refuse(message, &inbound, reason, context).map(Decision::Done),
@@ -212,8 +213,7 @@ fn deliver(
     payload.answers_for = Some(inbound.recipient.clone());
     let mut envelope = envelope(message, names::address_key(context.keys, project.recipient()), &payload, context)?;
     envelope.attachment = delivery.attachment;
-    let mut effects = Effects::default();
-    effects.changes = delivery.remembered;
+    let mut effects = Effects { changes: delivery.remembered, ..Effects::default() };
     effects.changes.extend(charged);
     effects.produce(DELIVER, envelope);
     if let Some(reason) = delivery.left_out {

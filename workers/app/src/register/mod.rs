@@ -19,9 +19,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use zegel_core::Clock;
-use zegel_crypto::Keyring;
 use zegel_crypto::secret::ProjectRoot;
 use zegel_crypto::signed::{self, SignerCertificate};
+use zegel_crypto::{Keyring, Secret32};
 use zegel_ttp::project::agreement::{Agreement, Dossier, Fault, SignedDocument, SignedEntry};
 use zegel_ttp::project::book::{self, Lawful, Listed, ProjectBook};
 use zegel_ttp::project::desk::{Desk, DeskError, Details, Filing, Overview};
@@ -86,7 +86,8 @@ impl FileRegister {
             let listed = match &case.judged {
                 Ok((agreement, root)) => {
                     self.finish_destruction(&case.name, agreement);
-                    match Lawful::new(agreement, root.as_ref().map(ProjectRoot::expose)) {
+                    let seals = self.seals_root(&case.name, agreement)?;
+                    match Lawful::new(agreement, root.as_ref().map(ProjectRoot::expose), seals) {
                         Ok(lawful) => Listed::Lawful(Arc::new(lawful)),
                         Err(_) => Listed::Barred(book::altered()),
                     }
@@ -102,12 +103,23 @@ impl FileRegister {
         Ok(())
     }
 
+    /// The root of a project's synchronous service: not the root of its tokens, and made with its first document that has one.
+    fn seals_root(&self, name: &str, agreement: &Agreement) -> Result<Option<Secret32>, Failed> {
+        let has_service = agreement.documents.values().any(|document| document.seals.is_some());
+        if !has_service || agreement.register.is_destroyed() {
+            return Ok(None);
+        }
+        let root = self.keys.ensure_project_root(&seals_name(name));
+        root.map(|root| Some(root.into_secret())).map_err(|error| Failed::Failure(error.to_string()))
+    }
+
     /// The decision is durable before the key is removed, so a crash between the two is mended here.
     fn finish_destruction(&self, name: &str, agreement: &Agreement) {
         let Some(root_name) = root_name(agreement).filter(|_| agreement.register.is_destroyed()) else { return };
         let held = self.keys.project_root(&root_name).map(|root| root.commitment());
         if held.is_some() && held == agreement.register.root() {
-            match self.keys.drop_project_root(&root_name) {
+            let dropped = self.keys.drop_project_root(&seals_name(name));
+            match dropped.and_then(|_| self.keys.drop_project_root(&root_name)) {
                 Ok(_) => tracing::warn!(project = name, "the project's keys were destroyed"),
                 Err(error) => tracing::error!(project = name, %error, "the project's keys could not be destroyed"),
             }
@@ -279,6 +291,11 @@ impl Desk for FileRegister {
         };
         Ok(views::overview(&self.find(&name)?, self.clock.now()))
     }
+}
+
+/// The name of the root of a project's synchronous service. It has a colon, which no project's name can have.
+fn seals_name(project: &str) -> String {
+    format!("seals:{project}")
 }
 
 /// The name of the key root of the documents; the same for all versions, or the register would not verify.

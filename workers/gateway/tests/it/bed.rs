@@ -104,6 +104,7 @@ impl Bed {
             replies: Arc::new(Replies::default()),
             tokens: Arc::new(tokens),
             projects: Arc::new(zegel_ttp::project::desk::Closed),
+            book: Arc::default(),
             metrics: Arc::new(|| "zegel_up 1\n".to_owned()),
             config,
         });
@@ -113,7 +114,8 @@ impl Bed {
 
     /// The same platform over another broker.
     pub fn over(&mut self, broker: Arc<dyn Broker>) {
-        let Platform { store, objects, keys, clock, replies, tokens, projects, metrics, config, .. } = &*self.platform;
+        let Platform { store, objects, keys, clock, replies, tokens, projects, book, metrics, config, .. } =
+            &*self.platform;
         let platform = Platform {
             broker,
             store: store.clone(),
@@ -123,6 +125,7 @@ impl Bed {
             replies: replies.clone(),
             tokens: tokens.clone(),
             projects: projects.clone(),
+            book: book.clone(),
             metrics: metrics.clone(),
             config: config.clone(),
         };

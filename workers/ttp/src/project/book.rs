@@ -8,11 +8,13 @@ use super::register::{Register, Standing};
 use super::{ProjectDocument, ProjectError};
 use crate::CompiledProject;
 use crate::refusal::refusal;
+use crate::seals::Application;
 use chrono::{DateTime, NaiveDate};
 use schemas::Millis;
 use schemas::messages::Reason;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
+use zegel_crypto::Secret32;
 
 /// One project of the book.
 #[derive(Debug, Clone)]
@@ -31,21 +33,28 @@ pub struct Lawful {
     register: Register,
     /// By version and epoch; empty when the keys are destroyed.
     compiled: BTreeMap<(u32, u32), Arc<CompiledProject>>,
+    /// The root of its synchronous service.
+    seals: Option<Secret32>,
 }
 
 impl Lawful {
-    /// Makes every period ready. `root` is the key root; none when it is destroyed.
+    /// Makes every period ready. `root` is the key root, `seals` that of the synchronous service; none when it is destroyed, or
+    /// there is no such service.
     ///
     /// # Errors
     /// [`ProjectError`] when a version cannot be made ready.
-    pub fn new(agreement: &Agreement, root: Option<&[u8; 32]>) -> Result<Lawful, ProjectError> {
+    pub fn new(
+        agreement: &Agreement,
+        root: Option<&[u8; 32]>,
+        seals: Option<Secret32>,
+    ) -> Result<Lawful, ProjectError> {
         let mut compiled = BTreeMap::new();
         for period in agreement.register.periods() {
             let (Some(root), Some(document)) = (root, agreement.documents.get(&period.version)) else { continue };
             let project = CompiledProject::with_epoch(ProjectDocument::clone(document), root, period.epoch)?;
             compiled.insert((period.version, period.epoch), Arc::new(project));
         }
-        Ok(Lawful { register: agreement.register.clone(), compiled })
+        Ok(Lawful { register: agreement.register.clone(), compiled, seals })
     }
 
     /// The project as it holds on this day.
@@ -120,6 +129,23 @@ impl ProjectBook {
             Some(Listed::Unconditional(project)) => Ok(project.clone()),
             Some(Listed::Lawful(lawful)) => lawful.on(day_of(now)),
         }
+    }
+}
+
+impl ProjectBook {
+    /// The application of this name as it holds at this instant.
+    ///
+    /// # Errors
+    /// The reason why it does not, or is none.
+    pub fn application(&self, name: &str, now: Millis) -> Result<Application, Reason> {
+        let table = self.0.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(Listed::Lawful(lawful)) = table.get(name) else { return Err(inactive()) };
+        let project = lawful.on(day_of(now))?;
+        if !project.is_open(now) {
+            return Err(refusal("ZGL-TTP-EXPIRED", "the project does not hold today"));
+        }
+        let root = lawful.seals.as_ref().ok_or_else(inactive)?;
+        Application::new(project, root.expose()).ok_or_else(inactive)
     }
 }
 
