@@ -151,6 +151,36 @@ sys.exit('changed data was accepted')
 }
 
 #[test]
+fn rfc3161ng_accepts_a_token_and_refuses_changed_data() {
+    const CHECK: &str = "
+import sys
+try:
+    import rfc3161ng
+except ImportError:
+    sys.exit(77)
+data, tsr, unit = (open(path, 'rb').read() for path in sys.argv[1:4])
+token = rfc3161ng.decode_timestamp_response(tsr).time_stamp_token
+assert rfc3161ng.check_timestamp(token, certificate=unit, data=data, hashname='sha256')
+try:
+    rfc3161ng.check_timestamp(token, certificate=unit, data=data + b' ', hashname='sha256')
+except ValueError:
+    sys.exit(0)
+sys.exit('changed data was accepted')
+";
+    let response = SHARED.1.stamp(&sha256(DATA), Some(5), *NOW).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let [data, tsr, _] = written(&folder, DATA, &response);
+    let unit = SHARED.0.path().join("tsa/tsa.pem");
+    let output = run("python3", &["-c", CHECK, &data, &tsr, unit.to_str().unwrap()]);
+    let Some(output) = output.filter(|output| output.status.code() != Some(77)) else {
+        assert!(std::env::var_os("ZEGEL_ORACLES").is_none(), "ZEGEL_ORACLES is set and rfc3161ng is absent");
+        println!("SKIPPED: rfc3161ng is absent");
+        return;
+    };
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
 fn our_own_verification_reads_what_was_stamped() {
     let response = SHARED.1.stamp(&sha256(DATA), Some(0x8000_0000_0000_0001), *NOW).unwrap();
     let info = verify(&response, &sha256(DATA), &anchor()).unwrap();
