@@ -356,7 +356,7 @@ fn bare_fixed(batch: &Path, out: &Path, keys: &mut Reversible) -> Result<()> {
         encoded(keys, &line[..11], &mut token)?;
         writer.write_all(&token)?;
         writer.write_all(b",")?;
-        writer.write_all(line[11..].as_bytes())?;
+        writer.write_all(&line.as_bytes()[11..])?;
         writer.write_all(b"\n")?;
     }
     Ok(writer.flush()?)
@@ -390,9 +390,9 @@ fn bare_json(batch: &Path, out: &Path, keys: &mut Reversible) -> Result<()> {
         let place = line.find("\"niss\":\"").map(|at| at + 8).or_else(|| line.rfind("\"value\":\"").map(|at| at + 9));
         if let Some(place) = place {
             encoded(keys, &line[place..place + 11], &mut token)?;
-            writer.write_all(line[..place].as_bytes())?;
+            writer.write_all(&line.as_bytes()[..place])?;
             writer.write_all(&token)?;
-            writer.write_all(line[place + 11..].as_bytes())?;
+            writer.write_all(&line.as_bytes()[place + 11..])?;
         } else {
             writer.write_all(line.as_bytes())?;
         }
