@@ -52,8 +52,9 @@ log.index.size.max.bytes=1048576
 ${ZEGEL_KAFKA_SETTINGS:+$(tr ';' '\n' <<<"$ZEGEL_KAFKA_SETTINGS")}
 CONF
   [ "$(id -u)" != 0 ] || chown -R nobody "$dir"
+  # Letters for + and /: an id that begins with - would be taken for an option, in one run of 64.
   as "$(kafka_user)" java -cp "$dir/jars/*" -Dorg.slf4j.simpleLogger.defaultLogLevel=warn kafka.tools.StorageTool format \
-    --cluster-id "$(head -c 16 /dev/urandom | base64 | tr '+/' '-_' | tr -d '=')" --config "$dir/server.properties" \
+    --cluster-id "$(head -c 16 /dev/urandom | base64 | tr '+/' 'pq' | tr -d '=')" --config "$dir/server.properties" \
     >"$dir/format.log" 2>&1 || fail "formatting failed: $(tail -n 3 "$dir/format.log")"
   echo "$port" >"$dir/port"
 }

@@ -50,6 +50,12 @@ async fn a_foreign_message_is_kept_apart_and_stops_nothing() {
     let headers = kept.properties.headers().clone().unwrap();
     assert_eq!(headers.inner().get("zegel-found-in"), Some(&AMQPValue::LongString(queue.name.into())));
     assert!(headers.contains_key("zegel-foreign-because") && !headers.contains_key("CC"));
+    // What the reader takes after it says that it has done with theirs: a copy is there before the original is taken away.
+    assert!(amqp.send(lane, vec![parcel(3)]).await[0].is_ok());
+    let next = reader.next(BatchLimits { messages: 10, bytes: 1 << 20 });
+    let arrivals = tokio::time::timeout(Duration::from_secs(10), next).await.unwrap().unwrap();
+    reader.settle(arrivals.last().unwrap().tag).await.unwrap();
+    assert_eq!(arrivals.last().unwrap().parcel.mark, Mark::Number(3));
     drop(reader);
     // The reader's channel closes while this asks, and asking is what may fail then.
     let mut depth = amqp.depth(single()).await;
