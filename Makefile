@@ -11,6 +11,9 @@ TEST_ENV = ZEGEL_ORACLES=1 PATH="$(abspath $(ORACLES))/bin:$$PATH" \
 BIN = target/debug/zegel
 end-to-end chaos: BIN = target/release/zegel
 
+# How often a fault is repeated, one that takes milliseconds and one that takes seconds, and the seconds of a silence.
+CHAOS = ZEGEL_ROUNDS=50 ZEGEL_KILLS=50 ZEGEL_SILENCE=30
+
 # Real servers, as unprivileged processes that end with the command.
 SERVICES = deploy/dev/services run postgres rabbitmq kafka s3 --
 
@@ -41,9 +44,10 @@ end-to-end: oracles ## the whole program from outside: demo on real input, leaks
 	$(CARGO) build --release --locked -p zegel --features kafka,s3
 	$(TEST_ENV) $(SERVICES) $(CARGO) test --workspace --locked $(FEATURES) --test tidy --test demo_from_outside --test leaks --test crash -- --nocapture
 
-chaos: oracles ## kills of processes and servers, 50 rounds on every pair of store and broker
+chaos: oracles ## kills, cuts, silence: 50 rounds of each on every backend, and end to end on every pair; two hours
 	$(CARGO) build --release --locked -p zegel --features kafka,s3
-	ZEGEL_ROUNDS=50 $(TEST_ENV) $(SERVICES) $(CARGO) test --workspace --locked $(FEATURES) --test beyond -- --nocapture --test-threads 1
+	$(CHAOS) $(TEST_ENV) $(SERVICES) $(CARGO) test --workspace --locked $(FEATURES) --test it -- --nocapture --test-threads 8 faults:: cut:: kill::
+	$(CHAOS) $(TEST_ENV) $(SERVICES) $(CARGO) test --workspace --locked $(FEATURES) --test beyond -- --nocapture --test-threads 1
 
 flips: ## 10,000 random bits flipped in an archive and in an evidence file, each found and located
 	ZEGEL_FLIPS=10000 $(CARGO) test --release --locked -p zegel-archive --test it flips::

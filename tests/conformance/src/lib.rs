@@ -6,6 +6,7 @@
 
 pub mod broker;
 pub mod fixture;
+pub mod load;
 pub mod outbox;
 pub mod proxy;
 pub mod relays;

@@ -1,6 +1,6 @@
 //! What networks, machines and full memories do, under load.
 
-use crate::load::{Load, pair, parcel, rounds, single};
+use crate::load::{Load, kills, pair, parcel, rounds, silence, single};
 use crate::node::Node;
 use crate::place::Place;
 use crate::place_or_skip;
@@ -26,17 +26,14 @@ async fn cuts_in_mid_frame_lose_nothing_and_keep_the_order() {
     let (proxy, url) = proxied(&place).await;
     let (sending, reading) = pair(&place, &url).await;
     let load = Load::begin(sending.clone(), reading.clone()).await;
-    for round in 0..u64::from(rounds()) {
+    for round in 0..u64::from(rounds(5)) {
         let before = proxy.connections();
         if round % 2 == 0 {
             proxy.cut_after(50_000 + 7_919 * round);
         } else {
             proxy.cut();
         }
-        while proxy.connections() == before {
-            load.more(50, MINUTE).await; // until it is cut
-        }
-        load.more(200, MINUTE).await;
+        load.reconnected(&proxy, before, MINUTE).await;
     }
     load.end("cut").await;
     sending.close().await;
@@ -52,19 +49,22 @@ async fn a_silent_network_and_half_open_connections_are_noticed() {
     quick.options.send_within = Duration::from_secs(2);
     let (sending, reading) = (quick.connect().await, quick.connect().await);
     let load = Load::begin(sending.clone(), reading.clone()).await;
-    proxy.hold(true);
-    let since = Instant::now();
-    let refused = sending.send(Lane::of(single()), vec![parcel(1)]).await; // a repetition, should it arrive
-    assert!(matches!(refused[..], [Err(BrokerError::Unavailable(_))]), "sent into silence: {refused:?}");
-    assert!(since.elapsed() < Duration::from_secs(4), "a send waited {:?} for a silent network", since.elapsed());
-    tokio::time::sleep(Duration::from_secs(4)).await; // longer than two heartbeats
-    proxy.hold(false);
-    load.more(500, MINUTE).await;
-    let before = proxy.connections();
-    proxy.half_open();
-    let took = load.more(500, MINUTE).await;
-    assert!(proxy.connections() > before, "half-open connections were kept");
-    assert!(took < Duration::from_secs(20), "half-open connections were noticed after {took:?}");
+    // Longer than two heartbeats.
+    let silence = silence(Duration::from_secs(4));
+    for _ in 0..kills(1) {
+        proxy.hold(true);
+        let since = Instant::now();
+        let refused = sending.send(Lane::of(single()), vec![parcel(1)]).await; // a repetition, should it arrive
+        assert!(matches!(refused[..], [Err(BrokerError::Unavailable(_))]), "sent into silence: {refused:?}");
+        assert!(since.elapsed() < Duration::from_secs(4), "a send waited {:?} for a silent network", since.elapsed());
+        tokio::time::sleep(silence).await;
+        proxy.hold(false);
+        load.more(500, MINUTE).await;
+        let before = proxy.connections();
+        proxy.half_open();
+        let took = load.reconnected(&proxy, before, MINUTE).await;
+        assert!(took < Duration::from_secs(20), "half-open connections were noticed after {took:?}");
+    }
     load.end("silence").await;
     sending.close().await;
     reading.close().await;
@@ -77,8 +77,7 @@ async fn a_killed_node_loses_nothing_that_was_confirmed() {
     let place = Place::at(node.url()).await;
     let (sending, reading) = (place.connect().await, place.connect().await);
     let load = Load::begin(sending.clone(), reading.clone()).await;
-    // A start takes seconds: one in five of the rounds of a fault that takes milliseconds.
-    for _ in 0..rounds().div_ceil(5) {
+    for _ in 0..kills(1) {
         let again = node.clone();
         tokio::task::spawn_blocking(move || {
             again.kill();

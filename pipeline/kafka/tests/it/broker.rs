@@ -4,6 +4,7 @@ use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
 use schemas::{Key, MessageId};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -21,6 +22,15 @@ impl Broker {
     /// Starts one; none where that is not possible and not required.
     pub(crate) fn start() -> Option<Broker> {
         Services::start(NAMES).map(Broker)
+    }
+
+    /// Starts one on this port that tells its clients to come through another.
+    pub(crate) fn behind(port: u16, advertised: SocketAddr) -> Option<Broker> {
+        let settings = [
+            ("ZEGEL_KAFKA_PORT", port.to_string()),
+            ("ZEGEL_KAFKA_SETTINGS", format!("advertised.listeners=PLAINTEXT://{advertised}")),
+        ];
+        Services::start_with(NAMES, &settings).map(Broker)
     }
 
     pub(crate) fn url(&self) -> &str {

@@ -3,6 +3,6 @@
 
 mod broker;
 mod declaration;
-mod kill;
+mod faults;
 mod positions;
 mod suites;

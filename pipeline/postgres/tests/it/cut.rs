@@ -1,13 +1,15 @@
 //! What a network can do: cut a commit on either side of the server, cut everything again and again, fall silent.
 
 use crate::cluster;
-use crate::load::{Load, rounds, verify};
+use crate::load::{Load, verify};
 use crate::place::Place;
-use crate::proxy::{Fault, Proxy};
+use crate::proxy::{Fault, Proxy, server_of, through};
 use bytes::Bytes;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use zegel_conformance::fixture::{SINGLE, SPREAD, claim, id, message, owner, sealed, slot};
+use zegel_conformance::load::{kills, rounds, silence};
+use zegel_conformance::proxy::Proxy as Network;
 use zegel_conformance::runner::Backend;
 use zegel_core::{Broker as _, BrokerError, Outbox as _, Outgoing, Sealed, Step, Store as _, StoreError};
 use zegel_postgres::Options;
@@ -103,7 +105,8 @@ async fn cuts_of_every_connection_under_load_lose_and_double_nothing() {
     let place = Place::on(&proxy.url(url));
     let store = place.postgres(place.options()).await;
     let load = Load::start(&store);
-    for round in 0..rounds() * 5 {
+    let cuts = 5 * rounds(8);
+    for round in 0..cuts {
         tokio::time::sleep(Duration::from_millis(u64::from(50 + round * 37 % 150))).await;
         proxy.cut();
     }
@@ -116,7 +119,7 @@ async fn cuts_of_every_connection_under_load_lose_and_double_nothing() {
     drop(store);
     place.shut().await;
     verify(&place, &told).await;
-    println!("{} cuts, {} acknowledged, {resolved} steps found applied", rounds() * 5, told.count());
+    println!("{cuts} cuts, {} acknowledged, {resolved} steps found applied", told.count());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -150,6 +153,32 @@ async fn a_silent_network_ends_every_wait_and_is_survived() {
     store.commit(next).await.unwrap();
     drop((backend, store));
     place.shut().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn silence_and_half_open_connections_under_load_lose_and_double_nothing() {
+    let Some(url) = cluster::shared() else { return };
+    let server = server_of(url).await;
+    let network = Network::before(&server.to_string()).await.unwrap();
+    let place = Place::on(&through(url, server, network.address()));
+    let store = place.postgres(Options { patience: Duration::from_millis(500), ..place.options() }).await;
+    let load = Load::start(&store);
+    let (rounds, silence) = (kills(2), silence(Duration::from_secs(2)));
+    for _ in 0..rounds {
+        network.hold(true);
+        tokio::time::sleep(silence).await;
+        network.hold(false);
+        load.more(20).await;
+        let before = network.connections();
+        network.half_open();
+        load.more(20).await;
+        assert!(network.connections() > before, "half-open connections were kept");
+    }
+    let told = load.stop().await;
+    drop(store);
+    place.shut().await;
+    verify(&place, &told).await;
+    println!("{rounds} times silent and half open, {} acknowledged", told.count());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

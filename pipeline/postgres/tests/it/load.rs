@@ -9,7 +9,7 @@ use bytes::Bytes;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 use zegel_conformance::fixture::{
     SINGLE, SPREAD, WIDE, channel, expect_numbers, id_number, key, message, owner, sealed, slot,
@@ -66,6 +66,15 @@ impl Load {
             tasks.spawn(consume(Arc::clone(store), Arc::clone(&told), slot(CONSUMED, partition)));
         }
         Load { told, tasks }
+    }
+
+    /// Waits until so many more were acknowledged.
+    pub(crate) async fn more(&self, count: usize) {
+        let (since, target) = (Instant::now(), self.told.count() + count);
+        while self.told.count() < target {
+            assert!(since.elapsed() < Duration::from_secs(60), "work does not go on after a fault");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 
     /// Lets every worker finish what it does, and fails when one of them found something wrong.
@@ -192,9 +201,4 @@ pub(crate) async fn verify(place: &Place, told: &Told) {
     assert_eq!(rows[0][0].1, sealed(&position.to_string()), "a step and its row do not agree");
     drop((stream, store));
     place.shut().await;
-}
-
-/// How often a fault is repeated: a few times in every run, as often as `ZEGEL_ROUNDS` says in a long one.
-pub(crate) fn rounds() -> u32 {
-    std::env::var("ZEGEL_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(8)
 }

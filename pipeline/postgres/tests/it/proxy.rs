@@ -42,13 +42,7 @@ pub(crate) struct Proxy {
 impl Proxy {
     /// A proxy before the server of this URL.
     pub(crate) async fn before(url: &str) -> Proxy {
-        let config: tokio_postgres::Config = url.parse().unwrap();
-        let port = config.get_ports().first().copied().unwrap_or(5432);
-        let host = match &config.get_hosts()[0] {
-            tokio_postgres::config::Host::Tcp(name) => name.clone(),
-            other => panic!("the tests need a server on tcp, not {other:?}"),
-        };
-        let server = tokio::net::lookup_host((host, port)).await.unwrap().next().unwrap();
+        let server = server_of(url).await;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let state =
@@ -64,9 +58,7 @@ impl Proxy {
 
     /// The URL through the proxy.
     pub(crate) fn url(&self, url: &str) -> String {
-        let through = url.replace(&format!(":{}/", self.server.port()), &format!(":{}/", self.address.port()));
-        assert_ne!(through, url, "the tests need a url with a port");
-        through
+        through(url, self.server, self.address)
     }
 
     /// Fails the next request that holds the mark.
@@ -88,6 +80,24 @@ impl Proxy {
     pub(crate) fn silent(&self, silent: bool) {
         self.state.silent.send_replace(silent);
     }
+}
+
+/// Where the server of this URL listens.
+pub(crate) async fn server_of(url: &str) -> SocketAddr {
+    let config: tokio_postgres::Config = url.parse().unwrap();
+    let port = config.get_ports().first().copied().unwrap_or(5432);
+    let host = match &config.get_hosts()[0] {
+        tokio_postgres::config::Host::Tcp(name) => name.clone(),
+        other => panic!("the tests need a server on tcp, not {other:?}"),
+    };
+    tokio::net::lookup_host((host, port)).await.unwrap().next().unwrap()
+}
+
+/// The URL with another address for its server's.
+pub(crate) fn through(url: &str, server: SocketAddr, other: SocketAddr) -> String {
+    let through = url.replace(&format!(":{}/", server.port()), &format!(":{}/", other.port()));
+    assert_ne!(through, url, "the tests need a url with a port");
+    through
 }
 
 impl Drop for Proxy {

@@ -1,0 +1,82 @@
+//! What networks and machines do, under load: nothing that was confirmed is lost, and the order is kept.
+//!
+//! A Kafka client goes where the broker tells it to, so the broker is told to name the proxy.
+
+use crate::broker::{Broker, Place};
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use zegel_conformance::load::{Load, kills, parcel, rounds, silence, single};
+use zegel_conformance::proxy::Proxy;
+use zegel_core::BrokerError;
+use zegel_core::transport::{Lane, Transport as _};
+use zegel_kafka::Options;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// A broker, and the proxy that its clients go through.
+async fn behind_a_proxy() -> Option<(Broker, Proxy, Place)> {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let proxy = Proxy::before(&format!("127.0.0.1:{port}")).await.unwrap();
+    let advertised = proxy.address();
+    let broker = tokio::task::spawn_blocking(move || Broker::behind(port, advertised)).await.unwrap()?;
+    let mut place = Place::new(&format!("kafka://{advertised}"));
+    place.options = Options { send_limit: Duration::from_secs(2), ..place.options.clone() };
+    Some((broker, proxy, place))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cuts_silence_and_half_open_connections_lose_nothing_and_keep_the_order() {
+    let Some((_broker, proxy, place)) = behind_a_proxy().await else { return };
+    let (sending, reading) = (place.verified().await, place.verified().await);
+    let load = Load::begin(sending.clone(), reading.clone()).await;
+    for round in 0..u64::from(rounds(5)) {
+        let before = proxy.connections();
+        if round % 2 == 0 {
+            proxy.cut_after(50_000 + 7_919 * round);
+        } else {
+            proxy.cut();
+        }
+        load.reconnected(&proxy, before, MINUTE).await;
+    }
+    let silence = silence(Duration::from_secs(2));
+    for _ in 0..kills(1) {
+        proxy.hold(true);
+        let since = Instant::now();
+        let refused = sending.send(Lane::of(single()), vec![parcel(1)]).await; // a repetition, should it arrive
+        assert!(matches!(refused[..], [Err(BrokerError::Unavailable(_))]), "sent into silence: {refused:?}");
+        assert!(since.elapsed() < Duration::from_secs(6), "a send waited {:?} for a silent network", since.elapsed());
+        tokio::time::sleep(silence).await;
+        proxy.hold(false);
+        load.more(500, MINUTE).await;
+        let before = proxy.connections();
+        proxy.half_open();
+        let took = load.reconnected(&proxy, before, MINUTE).await;
+        assert!(took < Duration::from_secs(40), "half-open connections were noticed after {took:?}");
+    }
+    load.end("cut, silent and half open").await;
+    sending.close().await;
+    reading.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_broker_loses_nothing_that_was_confirmed() {
+    let Some(broker) = tokio::task::spawn_blocking(Broker::start).await.unwrap() else { return };
+    let broker = Arc::new(broker);
+    let place = Place::new(broker.url());
+    let (sending, reading) = (place.verified().await, place.verified().await);
+    let load = Load::begin(sending.clone(), reading.clone()).await;
+    for _ in 0..kills(2) {
+        let again = broker.clone();
+        tokio::task::spawn_blocking(move || {
+            again.kill();
+            again.restart();
+        })
+        .await
+        .unwrap();
+        load.more(500, MINUTE).await;
+    }
+    load.end("killed").await;
+    sending.close().await;
+    reading.close().await;
+}
