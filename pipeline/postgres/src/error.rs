@@ -34,7 +34,10 @@ pub enum OpenError {
     /// The database stores text in another encoding.
     #[error("the database's encoding is not utf8")]
     Encoding,
-    /// The schema was written by a newer version.
+    /// No store is in the schema.
+    #[error("the database's schema holds no store of ours")]
+    Nothing,
+    /// The schema was written by a newer version, or, where it is only read, by an older one.
     #[error("the schema has format version {found}, this program knows versions up to {known}")]
     Version {
         /// The schema's version.

@@ -21,6 +21,7 @@ mod group;
 mod import;
 mod metrics;
 mod migrate;
+mod offline;
 mod ownership;
 mod pool;
 mod queries;
@@ -30,6 +31,7 @@ mod watch;
 
 pub use error::OpenError;
 pub use metrics::Metrics;
+pub use offline::{Finding, Offline};
 
 use crate::committer::{Committer, Queue};
 use crate::connect::{Dialer, Session};

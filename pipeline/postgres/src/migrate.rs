@@ -50,6 +50,18 @@ pub(crate) async fn migrate(client: &Client, schema: &str) -> Result<(), OpenErr
     client.batch_execute("COMMIT").await.map_err(refused)
 }
 
+/// Refuses a schema that holds no store of this version, and changes nothing.
+pub(crate) async fn is_known(client: &Client, schema: &str) -> Result<(), OpenError> {
+    let known = i32::try_from(MIGRATIONS.len()).unwrap_or(i32::MAX);
+    let row = client.query_one("SELECT to_regclass($1 || '.format') IS NULL", &[&schema]).await.map_err(refused)?;
+    if row.try_get(0).map_err(refused)? {
+        return Err(OpenError::Nothing);
+    }
+    let row = client.query_one("SELECT coalesce(max(version), 0) FROM format", &[]).await.map_err(refused)?;
+    let found: i32 = row.try_get(0).map_err(refused)?;
+    if found == known { Ok(()) } else { Err(OpenError::Version { found, known }) }
+}
+
 /// Records channels, partitions and slots that are new, and refuses a channel whose partitions are others than stored:
 /// its messages and its keys' rows would be looked for in other places than they are.
 async fn topology(client: &Client) -> Result<(), OpenError> {

@@ -10,7 +10,7 @@ use tokio_postgres::types::{FromSql, ToSql};
 use zegel_core::packed::{MAX_NUMBER, message_id, number_of, partition_of_code, slot_code, slot_of};
 use zegel_core::slot::RELAY;
 use zegel_core::store::{DeadFilter, DeadLetter, Parked, ParkedHead, ParkedJob, Progress, SlotStats, Timer};
-use zegel_core::{BatchLimits, Delivery, Outgoing, Read, Rows, Sealed, Slot, StoreError};
+use zegel_core::{BatchLimits, Delivery, Outgoing, Read, Rows, Sealed, Slot, Space, StoreError};
 
 type Result<T> = std::result::Result<T, Fault>;
 
@@ -219,6 +219,23 @@ pub(crate) async fn dead(session: Arc<Session>, filter: DeadFilter) -> Result<Ve
     .await
 }
 
+/// Rows of a space in order of owner and sub, after a place.
+pub(crate) async fn scan(
+    session: Arc<Session>,
+    space: Space,
+    after: Option<(Key, Bytes)>,
+    limit: usize,
+) -> Result<Vec<(Key, Bytes, Sealed)>> {
+    const SQL: &str = "SELECT owner, sub, value FROM state WHERE space = $1 AND (owner, sub) > ($2, $3)
+        ORDER BY owner, sub LIMIT $4";
+    // Owners are 16 bytes, so an empty one stands before all of them.
+    let (owner, sub) = after.map_or((Vec::new(), Bytes::new()), |(owner, sub)| (owner.0.to_vec(), sub));
+    rows(&session, SQL, &[&i32::from(space.code), &owner, &&sub[..], &count(limit)], |row| {
+        Ok((Key(id(row, 0)?), bytes(row, 1)?, sealed(row, 2)?))
+    })
+    .await
+}
+
 /// One line per slot that is stored.
 pub(crate) async fn stats(session: Arc<Session>) -> Result<Vec<SlotStats>> {
     const SQL: &str = "SELECT s.slot, p.last, s.position, (SELECT count(*) FROM parked WHERE parked.slot = s.slot),
@@ -326,6 +343,6 @@ fn own(bytes: &[u8]) -> Sealed {
     Sealed::from_stored(Bytes::copy_from_slice(bytes))
 }
 
-fn sealed(row: &Row, column: usize) -> Result<Sealed> {
+pub(crate) fn sealed(row: &Row, column: usize) -> Result<Sealed> {
     get::<&[u8]>(row, column).map(own)
 }

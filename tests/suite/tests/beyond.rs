@@ -124,6 +124,8 @@ fn kills_of_the_process_lose_nothing_on_any_pair() {
         println!("postgres + {name}: {} kills, acknowledged {:?}", rounds(), acknowledged.counts());
         acknowledged.check(&clients, &data);
         assert_eq!(server.stop(), Some(0), "the process does not drain");
+        let checked = run(&data, &["check", "--json"], &env);
+        assert!(checked.status.success(), "postgres + {name}: {}", String::from_utf8_lossy(&checked.stdout));
     }
 }
 

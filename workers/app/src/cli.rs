@@ -89,8 +89,10 @@ pub enum Command {
     /// Look at messages that were given up, replay or drop them
     #[command(subcommand, after_help = "Example:\n  zegel dead replay ttp.inbound/3/17 --dry-run")]
     Dead(Dead),
-    /// Check a data folder offline, invariant by invariant; it is opened read-only
-    #[command(after_help = "Example:\n  zegel check --data /var/lib/zegel")]
+    /// Check a data folder and its store while no platform runs, invariant by invariant; both are only read
+    #[command(
+        after_help = "Examples:\n  zegel check --data /var/lib/zegel\n  zegel check --data /var/lib/zegel --store postgres://zegel@db/zegel"
+    )]
     Check,
     /// Print every channel, or compare the channels with a foreign broker and declare what is missing
     #[command(

@@ -6,6 +6,7 @@ mod cluster;
 mod cut;
 mod kill;
 mod load;
+mod offline;
 mod opening;
 mod place;
 mod processes;

@@ -108,7 +108,7 @@ fn head(rows: &Rows, owner: Key) -> Result<u64, Failed> {
 /// Whether no closed bag is on its way to the authority.
 fn nothing_waits_to_be_sealed(rows: &Rows) -> Result<bool, Failed> {
     let channel = topology::channels::by_name("timestamp.sealed").map(|channel| channel.code);
-    let mut slots = rows.offline().stats().map_err(failure)?.into_iter();
+    let mut slots = rows.source().stats()?.into_iter();
     Ok(slots.all(|line| Some(line.slot.channel) != channel || (line.position == line.last && line.parked == 0)))
 }
 

@@ -5,7 +5,7 @@
 //! Failure behaviour: content that is missing, cut short or changed is a finding that names the item.
 
 use super::Line;
-use super::rows::{Rows, failure};
+use super::rows::Rows;
 use crate::failed::Failed;
 use schemas::Sha256;
 use std::collections::HashMap;
@@ -76,6 +76,6 @@ fn messages(rows: &Rows) -> Result<Line, Failed> {
             line.fault(format!("a message of channel {} does not authenticate ({place})", message.channel));
         }
     };
-    rows.offline().each_message(each).map_err(failure)?;
+    rows.source().each_message(each)?;
     Ok(line)
 }

@@ -30,7 +30,7 @@ use crate::failed::{Failed, at};
 use crate::folder::Folder;
 use crate::platform::{self, Running};
 use crate::term::{Report, row, spinner, table};
-use crate::{backend, check, signals, telemetry};
+use crate::{check, signals, telemetry};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -84,9 +84,7 @@ pub fn run(place: &Place, wanted: &Demo) -> Result<Report, Failed> {
     if peak_mib > MEMORY_MAX_MIB {
         verdict.fault("I7", format!("{peak_mib} MiB of memory were used, {MEMORY_MAX_MIB} are allowed"));
     }
-    // The offline check reads the embedded store's file.
-    let offline = if backend::is_shared(&config) { Vec::new() } else { check::folder(&config)? };
-    for line in offline.into_iter().filter(|line| !line.findings.is_empty()) {
+    for line in check::platform(&config, false)?.into_iter().filter(|line| !line.findings.is_empty()) {
         verdict.fault(line.invariant, format!("check: {}", line.findings.join("; ")));
     }
     report(&ground, &verdict, begun.elapsed(), peak_mib)

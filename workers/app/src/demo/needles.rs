@@ -104,7 +104,8 @@ impl Needles {
         }
     }
 
-    fn in_bytes(&self, bytes: &[u8]) -> bool {
+    /// Whether bytes hold one of the values.
+    pub fn in_bytes(&self, bytes: &[u8]) -> bool {
         self.plainly_in(bytes) || base64_runs(bytes).any(|decoded| self.plainly_in(&decoded))
     }
 
