@@ -12,6 +12,9 @@
 //! `Unavailable`, an edge that the broker blocks `Full`; a reader that lost its connection fails, and its slot is read again.
 //! Must not know: what travels (bodies are sealed), stores, workers.
 //!
+//! What it cannot mend: in RabbitMQ 3.10, and others up to 2024, a quorum queue may fail while it comes up after a kill (its
+//! issue 12635); nothing is lost, but a single node has to be restarted, while in a cluster another member goes on.
+//!
 //! What it cannot see: a policy that an operator sets over our queues (length, TTL); the guide says to set none.
 
 #![forbid(unsafe_code)]

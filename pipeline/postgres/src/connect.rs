@@ -40,11 +40,14 @@ impl Dialer {
             tracing::warn!("postgresql is reached over a network without tls: bodies are sealed, the rest is in clear");
         }
         let (statement, lock) = (statement.as_millis(), statement.as_millis() / 2);
+        // The server asks after us too: by its own settings it would keep the sessions of a lost process for two hours, and
+        // refuse new ones when it has too many.
         // Every statement of this crate walks along an index. The planner is told so, because the statistics of a table
         // that was empty a minute ago say that scanning it costs nothing, and a prepared plan lives long.
         let setup = format!(
             "SET search_path = {schema}; SET statement_timeout = {statement}; SET lock_timeout = {lock};
              SET idle_in_transaction_session_timeout = {statement}; SET client_connection_check_interval = 2000;
+             SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3;
              SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET enable_bitmapscan = off;
              SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off; SET client_min_messages = error"
         );

@@ -101,6 +101,15 @@ impl Load {
         self.counts.applied.load(Ordering::SeqCst)
     }
 
+    /// Whether so many more are applied in time.
+    pub async fn goes_on(&self, count: u64, within: Duration) -> bool {
+        let (since, target) = (Instant::now(), self.applied() + count);
+        while self.applied() < target && since.elapsed() < within && !self.reader.is_finished() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        self.applied() >= target
+    }
+
     /// Waits until so many more were applied; returns how long that took.
     pub async fn more(&self, count: u64, within: Duration) -> Duration {
         let (since, target) = (Instant::now(), self.applied() + count);

@@ -1,17 +1,21 @@
 //! A TCP proxy that fails as networks do, for tests of what speaks to a real server.
 //!
 //! It forwards, holds everything, cuts every connection at once or in the middle of what is being sent, or leaves the
-//! connections that there are half open: both ends believe in them and nothing arrives any more.
+//! connections that there are half open: both ends believe in them and nothing arrives any more, until the server's
+//! keepalives end its side.
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
+/// After so long a server has given up a client that is gone: its keepalives are not answered.
+const NOTICED: Duration = Duration::from_secs(5);
 /// No limit on what is still forwarded.
 const UNLIMITED: u64 = u64::MAX;
 
@@ -103,20 +107,28 @@ impl Drop for Proxy {
 
 async fn connection(client: TcpStream, server: String, state: Arc<State>, number: u64) {
     let Ok(upstream) = TcpStream::connect(&server).await else { return };
-    let (from_client, to_client) = client.into_split();
-    let (from_server, to_server) = upstream.into_split();
+    let (mut from_client, mut to_client) = client.into_split();
+    let (mut from_server, mut to_server) = upstream.into_split();
     let mut network = state.network.subscribe();
+    let mut buried = state.network.subscribe();
     // Whatever ends first ends all; dropping the sockets closes them.
     tokio::select! {
-        _ = forward(from_client, to_server, &state, number, true) => {}
-        _ = forward(from_server, to_client, &state, number, false) => {}
-        _ = network.wait_for(|network| network.cut_below > number) => {}
+        _ = forward(&mut from_client, &mut to_server, &state, number, true) => return,
+        _ = forward(&mut from_server, &mut to_client, &state, number, false) => return,
+        _ = network.wait_for(|network| network.cut_below > number) => return,
+        _ = async {
+            drop(buried.wait_for(|network| network.dead_below > number).await);
+            tokio::time::sleep(NOTICED).await;
+        } => {}
     }
+    drop((from_server, to_server));
+    // The client is never told; the sockets are held until the proxy goes.
+    drop(network.wait_for(|network| network.cut_below > number).await);
 }
 
 async fn forward(
-    mut from: OwnedReadHalf,
-    mut to: OwnedWriteHalf,
+    from: &mut OwnedReadHalf,
+    to: &mut OwnedWriteHalf,
     state: &State,
     number: u64,
     to_server: bool,

@@ -70,6 +70,15 @@ async fn a_silent_network_and_half_open_connections_are_noticed() {
     reading.close().await;
 }
 
+async fn restart(node: &std::sync::Arc<Node>) {
+    let node = node.clone();
+    let killing = move || {
+        node.kill();
+        node.restart();
+    };
+    tokio::task::spawn_blocking(killing).await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_node_loses_nothing_that_was_confirmed() {
     let Some(node) = tokio::task::spawn_blocking(|| Node::start(&[])).await.unwrap() else { return };
@@ -78,16 +87,19 @@ async fn a_killed_node_loses_nothing_that_was_confirmed() {
     let (sending, reading) = (place.connect().await, place.connect().await);
     // What was published while the queue came up, and was never confirmed, may stand before what is published again.
     let load = Load::begin_with(sending.clone(), reading.clone(), false).await;
-    for _ in 0..kills(1) {
-        let again = node.clone();
-        tokio::task::spawn_blocking(move || {
-            again.kill();
-            again.restart();
-        })
-        .await
-        .unwrap();
-        load.more(500, MINUTE).await;
+    let kills = kills(1);
+    let mut stuck = 0;
+    for _ in 0..kills {
+        restart(&node).await;
+        // RabbitMQ has a fault (its issue 12635, of 2024): a queue that comes up again reads what was consumed, and may
+        // fail so often that it stays down. Restarting the node mends that; nothing is lost by it either.
+        while !load.goes_on(500, MINUTE).await {
+            stuck += 1;
+            assert!(stuck <= 1 + kills / 10, "queues stay down after {stuck} of {kills} kills");
+            restart(&node).await;
+        }
     }
+    println!("{kills} kills, queues stayed down after {stuck}");
     load.end("killed").await;
     sending.close().await;
     reading.close().await;
