@@ -13,11 +13,13 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 mod mutations;
+mod quarantine;
 mod receipts;
 mod seals;
 mod timestamp;
 
 pub use mutations::*;
+pub use quarantine::*;
 pub use receipts::*;
 pub use seals::*;
 pub use timestamp::*;
@@ -41,6 +43,7 @@ payloads! {
     BoxCommand => "be.zegel.mailbox.command.v1",
     Expire => "be.zegel.mailbox.expire.v1",
     Inbound => "be.zegel.ttp.inbound.v1",
+    QuarantineOrder => "be.zegel.ttp.quarantine.v1",
     Opened => "be.zegel.receipts.opened.v1",
     Answered => "be.zegel.receipts.answered.v1",
     Seen => "be.zegel.receipts.seen.v1",
@@ -332,6 +335,9 @@ pub struct Inbound {
     pub project: String,
     /// The batch. Its content is `Attached` or `Object`.
     pub part: Part,
+    /// The sender's own reference, for what the sender is told; empty in messages of before.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub publication_id: String,
 }
 
 /// The answer to a command that was sent through a channel and applied by its owner.

@@ -111,6 +111,8 @@ pub mod spaces {
     pub const TTP_QUOTAS: Space = Space { code: 30, name: "ttp-quotas" };
     /// Quotas and log of the coding service; owner: application, sub: caller's day, or instant and id.
     pub const SEALS: Space = Space { code: 31, name: "seals" };
+    /// TTP batches that were refused and stand still; owner: project, sub: number.
+    pub const QUARANTINE: Space = Space { code: 32, name: "quarantine" };
     /// For the conformance suites.
     pub const TEST: Space = Space { code: 99, name: "test" };
 
@@ -139,6 +141,7 @@ pub mod spaces {
         CELLS,
         TTP_QUOTAS,
         SEALS,
+        QUARANTINE,
         TEST,
     ];
 }

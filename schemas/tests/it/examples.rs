@@ -133,8 +133,13 @@ pub fn inbounds() -> Vec<Inbound> {
             recipient: registry(),
             project: "lab-registry".to_owned(),
             part: part(content),
+            publication_id: "P-2026-0001".to_owned(),
         })
         .into()
+}
+
+pub fn quarantine() -> Vec<QuarantineOrder> {
+    vec![QuarantineOrder::Release { number: 7 }, QuarantineOrder::Drop { number: 7 }, QuarantineOrder::Clear]
 }
 
 pub fn opened() -> Vec<Opened> {

@@ -195,7 +195,7 @@ fn scan(folder: &Path, canaries: &[Canary], when: &str) {
 }
 
 fn scan_answers(operator: &Client, canaries: &[Canary], when: &str) {
-    for path in ["/metrics", "/v1/stats", "/v1/dead?limit=100", "/v1/alerts"] {
+    for path in ["/metrics", "/v1/stats", "/v1/dead?limit=100", "/v1/alerts", "/v1/quarantine/canary-registry"] {
         let bytes = operator.get_bytes(path).unwrap_or_else(|error| panic!("{path}: {error}"));
         assert_eq!(Search::new(canaries).first(&bytes), None, "{when}: found in {path}");
     }

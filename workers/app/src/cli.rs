@@ -5,6 +5,7 @@ mod backends;
 mod mutations;
 mod projects;
 mod seals;
+mod quarantine;
 mod timestamp;
 
 pub use audit::Audit;
@@ -13,6 +14,7 @@ pub use mutations::Mutations;
 pub use projects::{Draft, IdentityFiles, OptionalIdentity, Project, Rotate};
 pub use seals::{Call, Seals};
 pub use timestamp::{Side, Timestamp};
+pub use quarantine::Quarantine;
 
 use crate::failed::EXIT_HELP;
 use crate::roles::Role;
@@ -64,6 +66,9 @@ pub enum Command {
     Project(Project),
     /// Code single identifiers and decode them, under a project that allows it
     #[command(
+    /// See which batches stand still and why; release or drop them
+    #[command(subcommand, after_help = "Example:\n  zegel quarantine show lab-registry/3")]
+    Quarantine(Quarantine),
         subcommand,
         after_help = "Example:\n  zegel seals encode invoices --caller NIHII-HOSPITAL:71000436 patients.txt"
     )]

@@ -74,6 +74,7 @@ fn run(cli: Cli) -> Result<Report, Failed> {
         Command::Seals(wanted) => commands::seals::run(&place, wanted),
         Command::Project(wanted) => commands::project::run(&place, wanted),
         Command::Send(wanted) => commands::send::run(&place, wanted),
+        Command::Quarantine(wanted) => commands::quarantine::run(&place, wanted),
         Command::Inbox(wanted) => commands::inbox::run(&place, wanted),
         Command::Receipts(wanted) => commands::inbox::receipts(&place, wanted),
         Command::Timestamp(wanted) => commands::timestamp::run(&place, wanted),

@@ -1,12 +1,14 @@
 //! A project's whole life by the command line: drafted, signed by each party, countersigned, used, amended, altered, ended.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::disallowed_methods)] // a test's thread may sleep
 
 use serde_json::Value;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 const SENDER: &str = "NIHII-HOSPITAL:71000436";
@@ -127,6 +129,14 @@ impl World {
         (one["answer"].as_str().unwrap_or_default().to_owned(), code.to_owned())
     }
 
+    fn until(&self, what: &str, mut holds: impl FnMut() -> bool) {
+        let begun = Instant::now();
+        while !holds() {
+            assert!(begun.elapsed() < Duration::from_secs(60), "gave up waiting for {what}");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
     fn batch(&self, name: &str, content: &str) -> String {
         let path = self.path(name);
         fs::write(&path, content).unwrap();
@@ -184,7 +194,35 @@ fn a_project_takes_batches_only_as_every_party_signed_it_and_as_long_as_its_pape
     fs::write(&paper, text).unwrap();
     assert_eq!(world.state("lab").0, "in-force");
     assert_eq!(world.send("lab", &world.batch("4.csv", BATCH)).0, "delivered");
+    check_quarantine(&world);
     drop(platform);
+}
+
+/// What was refused while the papers were altered stands still, is shown without its content, and is delivered when an officer
+/// releases it; what is dropped is gone.
+fn check_quarantine(world: &World) {
+    let delivered = || world.ok(&["inbox", RECIPIENT])["items"].as_array().unwrap().len();
+    let before = delivered();
+    let list = world.ok(&["quarantine", "list"]);
+    assert_eq!(list["batches"].as_array().unwrap().len(), 1, "{list}");
+    assert_eq!(list["batches"][0]["reason"]["code"], "ZGL-TTP-ALTERED");
+    assert!(!list.to_string().contains("3.csv"), "a file name may name a patient: {list}");
+    let submission = world.ok(&["quarantine", "release", "lab/1"])["submission"].as_str().unwrap().to_owned();
+    world.until("the released batch", || delivered() == before + 1);
+    world.until("its answer", || {
+        world.ok(&["receipts", SENDER, "--submission", &submission]).to_string().contains("done")
+    });
+    assert!(world.refused(&["quarantine", "release", "lab/1"]).contains("no such batch"));
+    assert_eq!(
+        world.send("lab", &world.batch("5.csv", "niss,birth_date,lab_value\n1,1985-06-15,7\n")).1,
+        "ZGL-TTP-ROWS"
+    );
+    let shown = world.ok(&["quarantine", "show", "lab/2"]);
+    assert_eq!(shown["reason"]["rows"][0]["field"], "niss", "{shown}");
+    world.ok(&["quarantine", "drop", "lab/2"]);
+    assert_eq!(world.ok(&["quarantine", "list", "--project", "lab"])["batches"].as_array().unwrap().len(), 0);
+    let lines = world.refused(&["project", "cells", "lab"]);
+    assert!(lines.contains("no quasi-identifiers"), "{lines}");
 }
 
 /// `send --dry-run` names every bad row, and `project try` shows what would be delivered, without anything being sent.

@@ -28,6 +28,7 @@ mod platform;
 pub mod problem;
 mod projects;
 mod publish;
+mod quarantine;
 mod recent;
 mod routes;
 mod seals;

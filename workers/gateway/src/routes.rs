@@ -4,7 +4,8 @@ use crate::outflow::Held;
 use crate::platform::{Front, Platform};
 use crate::problem::Problem;
 use crate::{
-    authority, box_items, boxes, consult, dead, log, mutations, operations, projects, seals, submission, timestamp,
+    authority, box_items, boxes, consult, dead, log, mutations, operations, projects, quarantine, seals, submission,
+    timestamp,
 };
 use axum::Router;
 use axum::extract::{Request, State};
@@ -61,6 +62,11 @@ routes! {
     "/v1/projects" => get projects::list, post projects::file;
     "/v1/projects/{name}" => get projects::show;
     "/v1/projects/{name}/root" => post projects::root;
+    "/v1/projects/{name}/cells" => get quarantine::cells;
+    "/v1/quarantine" => get quarantine::list;
+    "/v1/quarantine/{project}" => get quarantine::show;
+    "/v1/quarantine/{project}/{number}" => get quarantine::one, delete quarantine::drop;
+    "/v1/quarantine/{project}/{number}/release" => post quarantine::release;
     "/v1/seals/encode" => post seals::encode;
     "/v1/seals/decode" => post seals::decode;
     "/v1/seals/{application}/log" => get seals::log;

@@ -191,6 +191,7 @@ impl Out<'_> {
             recipient: submission.recipients[0].clone(),
             project: project.to_owned(),
             part: submission.part.clone(),
+            publication_id: submission.publication_id.clone(),
         };
         let key = names::project_key(self.context.keys, project);
         self.send(INBOUND, key, submission, &inbound, self.message.envelope.attachment.clone())

@@ -208,6 +208,21 @@ pub enum Coarseness {
     Area(Area),
 }
 
+/// As a document writes it.
+impl std::fmt::Display for Coarseness {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Coarseness::Year => f.write_str("year"),
+            Coarseness::Month => f.write_str("month"),
+            Coarseness::Years(years) => write!(f, "{years} years"),
+            Coarseness::Digits(digits) => write!(f, "{digits} digits"),
+            Coarseness::Area(Area::Region) => f.write_str("region"),
+            Coarseness::Area(Area::Province) => f.write_str("province"),
+            Coarseness::Area(Area::Arrondissement) => f.write_str("arrondissement"),
+        }
+    }
+}
+
 impl<'de> Deserialize<'de> for Coarseness {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]

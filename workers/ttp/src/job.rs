@@ -4,7 +4,7 @@
 //! too large for one). Outcome: JSON. A job may be killed at any instant: it leaves at most an object that nothing refers
 //! to. It looks at the stop signal with every block that it reads or writes.
 
-use crate::ledger::{self, StoreLedger};
+use crate::ledger::{self, ReportRow, StoreLedger};
 use crate::refusal::TransformError;
 use crate::shuffle::ScratchDir;
 use crate::sketch::Sketch;
@@ -13,8 +13,8 @@ use crate::transform::{Summary, transform_counted};
 use crate::worker::{Ttp, left_out, part};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use schemas::Key;
 use schemas::messages::{Content, Inbound, Part, Reason};
+use schemas::{Key, Millis};
 use serde::{Deserialize, Serialize};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use zegel_core::objects::{ObjectSink, ObjectsError};
@@ -77,9 +77,10 @@ pub(crate) fn remembered(
     owner: Key,
     number: u64,
     (report, shown): &(CellsReport, String),
+    now: Millis,
 ) -> Result<Vec<Change>, Interrupt> {
     let pairs = BASE64_STANDARD.decode(shown).map_err(|_| Failure::permanent("ZGL-STATE-READ"))?;
-    ledger::rows(owner, number, &pairs, report)
+    ledger::rows(owner, number, &pairs, &ReportRow { at: Some(now), report: *report })
 }
 
 /// The sketch in an outcome.

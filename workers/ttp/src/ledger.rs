@@ -2,14 +2,15 @@
 //!
 //! Rows of the project's key in the space `cells`, never changed. `p ‖ bucket (u8) ‖ message number (u64 BE)` → pairs of 16 bytes,
 //! one behind the other; a pair's first byte is its bucket; a batch adds at most 256 of these. `r ‖ message number` → the
-//! report for the officer, a [`CellsReport`] as JSON. They are written in the step that delivers the batch, so what stands in the
+//! report for the officer, a [`ReportRow`] as JSON. They are written in the step that delivers the batch, so what stands in the
 //! ledger was delivered, and the other way round.
 //! Memory: one bucket at a time, because pairs are asked for in order. Bound: [`NEW_MAX`] new pairs in a batch, what fits a job's
 //! outcome; more are refused with the advice to send in parts.
 
 use crate::small_cells::{CellsReport, Ledger, Pair};
 use bytes::Bytes;
-use schemas::Key;
+use schemas::{Key, Millis};
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashSet};
 use std::io;
 use zegel_core::slot::spaces::CELLS;
@@ -23,6 +24,32 @@ const PAGE: usize = 256;
 const PAIRS: u8 = b'p';
 const REPORTS: u8 = b'r';
 const PAIR: usize = size_of::<Pair>();
+
+/// What an officer is told of one batch that was delivered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReportRow {
+    /// When; none in rows of before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<Millis>,
+    /// What was shown and held back.
+    #[serde(flatten)]
+    pub report: CellsReport,
+}
+
+/// Reports on a project's batches after a message's number, oldest first.
+#[must_use]
+pub fn reports(project: Key, after: u64, limit: usize) -> Read {
+    let from = [&[REPORTS][..], &after.saturating_add(1).to_be_bytes()].concat().into();
+    let to = Some(Bytes::from_static(&[REPORTS + 1]));
+    Read::Range { space: CELLS, owner: project, from, to, limit, reverse: false }
+}
+
+/// The message's number in the sub of a report; none when it is another row.
+#[must_use]
+pub fn report_number(sub: &[u8]) -> Option<u64> {
+    let (REPORTS, number) = (*sub.first()?, sub.get(1..)?) else { return None };
+    Some(u64::from_be_bytes(number.try_into().ok()?))
+}
 
 /// The ledger as a job sees it.
 pub(crate) struct StoreLedger<'a> {
@@ -85,7 +112,7 @@ impl Ledger for StoreLedger<'_> {
 ///
 /// # Errors
 /// A permanent failure when the bytes are no pairs.
-pub(crate) fn rows(owner: Key, number: u64, pairs: &[u8], report: &CellsReport) -> Result<Vec<Change>, Interrupt> {
+pub(crate) fn rows(owner: Key, number: u64, pairs: &[u8], report: &ReportRow) -> Result<Vec<Change>, Interrupt> {
     if !pairs.len().is_multiple_of(PAIR) {
         return Err(Failure::permanent("ZGL-STATE-READ").into());
     }

@@ -11,6 +11,7 @@ use crate::compiled::CompiledProject;
 use crate::job::{self, JobSpec, Outcome};
 use crate::project::ProjectError;
 use crate::project::book::ProjectBook;
+use crate::quarantine;
 use crate::quota;
 use crate::refusal::{TransformError, refusal};
 use crate::sketch::Sketch;
@@ -18,7 +19,8 @@ use crate::transform::{Format, Summary, transform};
 use bytes::Bytes;
 use schemas::envelope::ATTACHMENT_MAX;
 use schemas::messages::{
-    Answer, Answered, Content, ContentType, Deliver, From, Inbound, Notice, Part, Reason, ReceiptsWanted,
+    Answer, Answered, Content, ContentType, Deliver, From, Inbound, Notice, Part, QuarantineOrder, Reason,
+    ReceiptsWanted,
 };
 use schemas::{Envelope, MailboxAddress, Millis, Payload};
 use std::collections::BTreeMap;
@@ -28,10 +30,10 @@ use topology::{CHANNELS, Channel};
 use zegel_core::worker::{Change, JobError, JobIo};
 use zegel_core::{Context, Decision, Effects, Failure, Interrupt, Message, Read, View, Worker, names};
 
-const SOURCE: &str = "/zegel/ttp";
+pub(crate) const SOURCE: &str = "/zegel/ttp";
 const DELIVER: &Channel = &CHANNELS[1];
-const INBOUND: &Channel = &CHANNELS[2];
-const RECEIPTS: &Channel = &CHANNELS[3];
+pub(crate) const INBOUND: &Channel = &CHANNELS[2];
+pub(crate) const RECEIPTS: &Channel = &CHANNELS[3];
 
 /// The TTP's worker. Projects are read-only reference data with their keys; their book may be replaced at any time.
 #[derive(Debug)]
@@ -111,7 +113,9 @@ impl Ttp {
                 let delivery = Delivery { part, attachment, left_out, identifiers, remembered: Vec::new() };
                 deliver(message, (project, inbound), delivery, view, context).map(Decision::Done)
             }
-            Err(TransformError::Refused(reason)) => refuse(message, inbound, *reason, context).map(Decision::Done),
+            Err(TransformError::Refused(reason)) => {
+                refuse(message, inbound, *reason, view, context).map(Decision::Done)
+            }
             // Too large for an attachment, or for the memory of a step.
             Ok(_) | Err(_) => as_job(),
         }
@@ -125,14 +129,18 @@ impl Worker for Ttp {
 
     fn reads(&self, message: &Message, context: &Context<'_>) -> Vec<Read> {
         // A payload that cannot be read is refused when it is decided about.
-        message.payload().map(|inbound| vec![quota::read(message, &inbound, context)]).unwrap_or_default()
+        let quota = message.payload().map(|inbound| quota::read(message, &inbound, context));
+        [quarantine::read(message)].into_iter().chain(quota).collect()
     }
 
     fn decide(&self, message: &Message, view: &View, context: &Context<'_>) -> Result<Decision, Interrupt> {
+        if message.is::<QuarantineOrder>() {
+            return quarantine::obey(message, view, context);
+        }
         let inbound: Inbound = message.payload()?;
         let project = match self.admit(&inbound, message.envelope.deadline, context.now) {
             Ok(project) => project,
-            Err(reason) => return refuse(message, &inbound, reason, context).map(Decision::Done),
+            Err(reason) => return refuse(message, &inbound, reason, view, context).map(Decision::Done),
         };
         match &message.job {
             None => self.begin(message, &project, &inbound, view, context),
@@ -140,25 +148,28 @@ impl Worker for Ttp {
                 Outcome::Done { part, left_out, cells, identifiers } => {
                     let identifiers = job::sketch(&identifiers)?;
                     let remembered = match &cells {
-                        Some(cells) => job::remembered(message.key(), message.number, cells)?,
+                        Some(cells) => job::remembered(message.key(), message.number, cells, context.now)?,
                         None => Vec::new(),
                     };
                     let (attachment, left_out) = (Bytes::new(), left_out.map(|reason| *reason));
                     let delivery = Delivery { part, attachment, left_out, identifiers, remembered };
                     deliver(message, (&project, &inbound), delivery, view, context).map(Decision::Done)
                 }
-                Outcome::Refused { reason } => refuse(message, &inbound, reason, context).map(Decision::Done),
+                Outcome::Refused { reason } => refuse(message, &inbound, reason, view, context).map(Decision::Done),
             },
             Some(Err(error)) => {
-                let effects = refuse(message, &inbound, failed(&error.code), context)?;
+                let effects = refuse(message, &inbound, failed(&error.code), view, context)?;
                 Ok(Decision::Dead { code: error.code.clone(), effects })
             }
         }
     }
 
-    fn give_up(&self, message: &Message, code: &str, _: &View, context: &Context<'_>) -> Result<Effects, Interrupt> {
+    fn give_up(&self, message: &Message, code: &str, view: &View, context: &Context<'_>) -> Result<Effects, Interrupt> {
+        if message.is::<QuarantineOrder>() {
+            return Ok(Effects::default());
+        }
         let inbound: Inbound = message.payload()?;
-        refuse(message, &inbound, failed(code), context)
+        refuse(message, &inbound, failed(code), view, context)
     }
 
     fn run_job(&self, spec: &[u8], io: &dyn JobIo) -> Result<Vec<u8>, JobError> {
@@ -203,7 +214,7 @@ fn deliver(
 ) -> Result<Effects, Interrupt> {
     let charged = match quota::charge(message, (project, inbound), &delivery.identifiers, view, context)? {
         Ok(charged) => charged,
-        Err(reason) => return refuse(message, inbound, reason, context),
+        Err(reason) => return refuse(message, inbound, reason, view, context),
     };
     let handle = From::Handle(context.new_id());
     let mut payload = boxed(context, project.recipient(), handle, ContentType::Document);
@@ -233,6 +244,7 @@ fn tell_sender(
     payload.title = "Rows were left out".to_owned();
     payload.notice = Some(Notice {
         submission: inbound.submission,
+        // Not the sender's reference: under that one only the final answer stands.
         publication_id: String::new(),
         recipient: inbound.recipient.clone(),
         ack: None,
@@ -258,8 +270,16 @@ fn boxed(context: &Context<'_>, recipient: &MailboxAddress, from: From, content_
     }
 }
 
-/// The negative answer. Nothing else leaves.
-fn refuse(message: &Message, inbound: &Inbound, reason: Reason, context: &Context<'_>) -> Result<Effects, Interrupt> {
+/// The negative answer. Nothing else leaves; the batch stands still in quarantine.
+fn refuse(
+    message: &Message,
+    inbound: &Inbound,
+    reason: Reason,
+    view: &View,
+    context: &Context<'_>,
+) -> Result<Effects, Interrupt> {
+    let mut effects = Effects::default();
+    quarantine::hold(&mut effects, message, (inbound, &reason), view, context)?;
     let answered = Answered {
         submission: inbound.submission,
         recipient: inbound.recipient.clone(),
@@ -269,7 +289,6 @@ fn refuse(message: &Message, inbound: &Inbound, reason: Reason, context: &Contex
     let mut envelope = envelope(message, names::submission_key(inbound.submission), &answered, context)?;
     // The answer goes back to the sender, so it may stay in the sender's trace; what is delivered may not.
     envelope.traceparent = message.envelope.traceparent;
-    let mut effects = Effects::default();
     effects.produce(RECEIPTS, envelope);
     Ok(effects)
 }

@@ -147,6 +147,16 @@ pub enum Project {
     /// List every project with what holds for it now
     #[command(after_help = "Example:\n  zegel project status")]
     Status {
+    /// Show what small cells held back, batch by batch
+    #[command(after_help = "Example:\n  zegel project cells open-register")]
+    Cells {
+        /// Which platform
+        #[command(flatten)]
+        server: Server,
+        /// Which project
+        #[arg(value_name = "NAME")]
+        name: String,
+    },
         /// Which platform
         #[command(flatten)]
         server: Server,

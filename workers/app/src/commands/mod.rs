@@ -10,6 +10,7 @@ pub mod migrate;
 pub mod mutations;
 pub mod project;
 pub mod renew;
+pub mod quarantine;
 pub mod seals;
 pub mod send;
 pub mod settings;

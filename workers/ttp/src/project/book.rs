@@ -117,6 +117,15 @@ impl ProjectBook {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(table);
     }
 
+    /// Every project that is known, in force or not, in order.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        let table = self.0.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut names: Vec<String> = table.keys().cloned().collect();
+        names.sort();
+        names
+    }
+
     /// The project as it holds at this instant.
     ///
     /// # Errors

@@ -5,6 +5,7 @@ mod actions;
 mod batches;
 mod cells;
 mod documents;
+mod quarantine;
 mod real;
 mod real_trees;
 mod tables;

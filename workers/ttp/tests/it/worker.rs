@@ -10,6 +10,7 @@ use std::io::{self, Cursor, Read, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use zegel_core::objects::{ObjectSink, StoredObject};
+use zegel_core::slot::spaces::{CELLS, QUARANTINE, TTP_QUOTAS};
 use zegel_core::worker::{JobError, JobIo};
 use zegel_core::{
     Context, Decision, Effects, Keys, Message, Objects, ObjectsError, Read as StateRead, View, Worker, names,
@@ -73,6 +74,7 @@ fn inbound(content: Content) -> Inbound {
             digest: Sha256([0; 32]),
             content,
         },
+        publication_id: "P1".to_owned(),
     }
 }
 
@@ -90,7 +92,8 @@ impl Bench {
         let context = Context { now, keys: &self.keys };
         let mut view = View::default();
         for read in self.ttp.reads(message, &context) {
-            let row = self.quota.lock().unwrap().clone();
+            let is_quota = matches!(read, StateRead::One { space, .. } if space == TTP_QUOTAS);
+            let row = self.quota.lock().unwrap().clone().filter(|_| is_quota);
             view.load(read, row.into_iter().collect());
         }
         self.ttp.decide(message, &view, &context).unwrap()
@@ -289,7 +292,10 @@ fn giving_a_message_up_answers_it() {
     let bench = bench("");
     let message = bench.message(&inbound(Content::Attached), BATCH.as_bytes());
     let context = Context { now: NOW, keys: &bench.keys };
-    let effects = bench.ttp.give_up(&message, "ZGL-PANIC", &View::default(), &context).unwrap();
+    let mut view = View::default();
+    bench.ttp.reads(&message, &context).into_iter().for_each(|read| view.load(read, Vec::new()));
+    let effects = bench.ttp.give_up(&message, "ZGL-PANIC", &view, &context).unwrap();
+    assert!(effects.changes.iter().any(|change| change.space == QUARANTINE), "it stands nowhere");
     assert_eq!(refusal(&effects).code, "ZGL-PANIC");
 }
 
@@ -373,7 +379,7 @@ fn what_was_shown_before_is_remembered_with_the_delivery_and_counts_for_the_next
         let mut message = bench.message(&inbound(Content::Attached), batch(serials).as_bytes());
         message.number = number;
         let mut effects = done(bench.after_job(message));
-        effects.changes.retain(|change| change.space != zegel_core::slot::spaces::TTP_QUOTAS);
+        effects.changes.retain(|change| change.space == CELLS);
         let changes = effects.changes.iter().map(|change| (change.sub.clone(), change.value.clone().unwrap()));
         bench.rows.lock().unwrap().extend(changes);
         effects
@@ -423,7 +429,7 @@ fn a_sender_who_has_more_numbers_encoded_than_agreed_is_refused_until_the_next_d
     assert!(again.changes.is_empty() && again.produced[0].channel.name == "mailbox.deliver");
     let too_many = done(bench.decide(&message(&second)));
     assert_eq!(refusal(&too_many).code, "ZGL-TTP-QUOTA");
-    assert!(too_many.changes.is_empty(), "a refused batch uses up the quota");
+    assert!(too_many.changes.iter().all(|change| change.space != TTP_QUOTAS), "a refused batch uses up the quota");
     // A job is counted like a step.
     let object = bench.put(batch(&second).as_bytes());
     let by_job = done(bench.after_job(bench.message(&inbound(object), b"")));

@@ -1,5 +1,7 @@
 //! `zegel project`: papers of TTP projects, from the first draft to the end.
 
+mod cells;
+mod convert;
 mod decide;
 mod papers;
 pub mod preview;
@@ -46,6 +48,7 @@ pub fn run(place: &Place, wanted: &Project) -> Result<Report, Failed> {
         Project::Status { server } => show::status(&Target::choose(place, server)?),
     }
 }
+        Project::Cells { server, name } => cells::show(&place.folder()?.operator(server)?, name),
 
 /// Adds an officer's certificate to those who decide in this data folder.
 fn officer(place: &Place, certificate: &Path) -> Result<Report, Failed> {
