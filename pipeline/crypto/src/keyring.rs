@@ -1,6 +1,6 @@
 //! The keyring: the keys of one data folder, and sealing and blinding with them.
 //!
-//! File (`keys.toml`, mode 0600, TOML, format 1; all keys are 32 random bytes in base64):
+//! Under a passphrase the file is of format 2 (module `sealed`), and the following is sealed in it. File (`keys.toml`, mode 0600, TOML, format 1; all keys are 32 random bytes in base64):
 //! ```toml
 //! format = 1
 //! blinding = "…"                 # never rotates: the keys of all state are made with it
@@ -17,6 +17,7 @@
 //! a line of the file. Whatever does not authenticate is an error (I8).
 
 use self::contents::Contents;
+use self::sealed::{Derived, OpenError};
 use crate::file;
 use crate::secret::{ProjectRoot, Secret32, fill_public, fill_random};
 use aws_lc_rs::{aead, hmac};
@@ -26,11 +27,14 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use zegel_core::{Keys, KeysError, Sealed};
 use zeroize::Zeroizing;
 
 mod contents;
+mod sealed;
+
+pub use sealed::{Passphrase, PassphraseError};
 
 const FORMAT: u8 = 1;
 const SALT: usize = 16;
@@ -61,6 +65,12 @@ pub enum KeyringError {
         /// What it breaks.
         rule: &'static str,
     },
+    /// It is sealed, and no passphrase was given.
+    #[error("key file {0} is sealed under a passphrase: say where it is in the setting keys.passphrase")]
+    Sealed(PathBuf),
+    /// It does not open.
+    #[error("key file {0} does not open: another passphrase, or the file was changed")]
+    Passphrase(PathBuf),
     /// The disk or the folder does not allow it.
     #[error("key file {path}: {source}", path = .path.display())]
     Io {
@@ -77,8 +87,18 @@ pub struct Keyring {
     path: Option<PathBuf>,
     blinding: hmac::Key,
     state: RwLock<State>,
-    /// Held while the file is written, so that changes follow each other and nobody seals behind a lock that fsyncs.
-    changing: Mutex<()>,
+    /// What the file is sealed under. Held while the file is read or written, so that changes follow each other and nobody seals
+    /// values behind a lock that fsyncs.
+    seal: Mutex<Seal>,
+}
+
+/// What a key file is sealed under.
+#[derive(Default)]
+struct Seal {
+    /// To open what is sealed; a file that is not opens without.
+    passphrase: Option<Passphrase>,
+    /// The key of the file as it was last read; none: it is not sealed.
+    derived: Option<Derived>,
 }
 
 /// What rotates: the keys as the file has them, and the masters prepared for sealing, oldest first.
@@ -93,21 +113,77 @@ impl Keyring {
     /// # Errors
     /// [`KeyringError::Exists`] when there is one; [`KeyringError::Io`].
     pub fn create(path: &Path) -> Result<Keyring, KeyringError> {
+        Keyring::create_as(path, Seal::default())
+    }
+
+    /// Makes a new key file with fresh keys under a passphrase, durable on return.
+    ///
+    /// # Errors
+    /// As [`Keyring::create`].
+    pub fn create_sealed(path: &Path, passphrase: &Passphrase) -> Result<Keyring, KeyringError> {
+        let derived = Derived::fresh(passphrase, sealed::COSTS)
+            .map_err(|rule| KeyringError::Format { path: path.to_owned(), rule })?;
+        Keyring::create_as(path, Seal { passphrase: Some(passphrase.clone()), derived: Some(derived) })
+    }
+
+    fn create_as(path: &Path, seal: Seal) -> Result<Keyring, KeyringError> {
         let contents = Contents::generate();
-        file::create(path, contents.to_toml().as_bytes(), file::PRIVATE).map_err(|source| match source.kind() {
+        file::create(path, seal.text(&contents).as_bytes(), file::PRIVATE).map_err(|source| match source.kind() {
             io::ErrorKind::AlreadyExists => KeyringError::Exists(path.to_owned()),
             _ => KeyringError::Io { path: path.to_owned(), source },
         })?;
-        Ok(Keyring::with(contents, Some(path.to_owned())))
+        let keys = Keyring::with(contents, Some(path.to_owned()));
+        *keys.sealing() = seal;
+        Ok(keys)
     }
 
-    /// Reads a key file.
+    /// Reads a key file that is not sealed.
     ///
     /// # Errors
     /// [`KeyringError::Permissions`] when group or others have any right to it, [`KeyringError::Format`],
-    /// [`KeyringError::Io`] (also when it is missing).
+    /// [`KeyringError::Sealed`], [`KeyringError::Io`] (also when it is missing).
     pub fn load(path: &Path) -> Result<Keyring, KeyringError> {
-        Ok(Keyring::with(read_file(path)?, Some(path.to_owned())))
+        Keyring::load_with(path, None)
+    }
+
+    /// Reads a key file. One that is not sealed opens whatever the passphrase; see [`Keyring::is_sealed`].
+    ///
+    /// # Errors
+    /// As [`Keyring::load`], and [`KeyringError::Passphrase`].
+    pub fn load_with(path: &Path, passphrase: Option<Passphrase>) -> Result<Keyring, KeyringError> {
+        let mut seal = Seal { passphrase, derived: None };
+        let contents = seal.read(path)?;
+        let keys = Keyring::with(contents, Some(path.to_owned()));
+        *keys.sealing() = seal;
+        Ok(keys)
+    }
+
+    /// Whether the file is sealed under a passphrase; keys without a file are not.
+    #[must_use]
+    pub fn is_sealed(&self) -> bool {
+        self.sealing().derived.is_some()
+    }
+
+    /// Seals the file under a passphrase from now on, durable on return: converts one that is not sealed, or exchanges the
+    /// passphrase. Copies of the file stay as they were, and freed disk blocks may show what it was.
+    ///
+    /// # Errors
+    /// [`KeyringError::Io`] and those of reading; the file is as it was then.
+    pub fn seal_file(&self, passphrase: &Passphrase) -> Result<(), KeyringError> {
+        self.seal_file_at(passphrase, sealed::COSTS)
+    }
+
+    fn seal_file_at(&self, passphrase: &Passphrase, costs: sealed::Costs) -> Result<(), KeyringError> {
+        let Some(path) = &self.path else { return Ok(()) };
+        let derived =
+            Derived::fresh(passphrase, costs).map_err(|rule| KeyringError::Format { path: path.clone(), rule })?;
+        let mut seal = self.sealing();
+        let _others_wait = lock_folder(path)?;
+        let contents = seal.read(path)?;
+        let next = Seal { passphrase: Some(passphrase.clone()), derived: Some(derived) };
+        next.write(path, &contents)?;
+        *seal = next;
+        Ok(())
     }
 
     /// Fresh keys without a file, for tests and measurements.
@@ -128,6 +204,12 @@ impl Keyring {
     #[must_use]
     pub fn current_version(&self) -> u32 {
         self.state().contents.current().0
+    }
+
+    /// How many projects have a root.
+    #[must_use]
+    pub fn project_roots(&self) -> usize {
+        self.state().contents.projects.len()
     }
 
     /// The root of a project, if it has one.
@@ -164,7 +246,7 @@ impl Keyring {
     /// As [`Keyring::load`]; the keys are as they were.
     pub fn refresh(&self) -> Result<(), KeyringError> {
         let Some(path) = &self.path else { return Ok(()) };
-        let next = State::prepare(read_file(path)?);
+        let next = State::prepare(self.sealing().read(path)?);
         *self.state.write().unwrap_or_else(PoisonError::into_inner) = next;
         Ok(())
     }
@@ -186,23 +268,22 @@ impl Keyring {
             path,
             blinding: hmac::Key::new(hmac::HMAC_SHA256, contents.blinding.expose()),
             state: RwLock::new(State::prepare(contents)),
-            changing: Mutex::new(()),
+            seal: Mutex::default(),
         }
     }
 
     /// Changes a copy, writes it, and only then lets it be seen.
     fn change<T>(&self, change: impl FnOnce(&mut Contents) -> T) -> Result<T, KeyringError> {
-        let _one_at_a_time = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seal = self.sealing();
         let lock = self.path.as_deref().map(lock_folder).transpose()?;
         let mut contents = match &self.path {
             // What another process has added since must stay.
-            Some(path) => read_file(path)?,
+            Some(path) => seal.read(path)?,
             None => self.state().contents.clone(),
         };
         let result = change(&mut contents);
         if let Some(path) = &self.path {
-            file::replace(path, contents.to_toml().as_bytes(), file::PRIVATE)
-                .map_err(|source| KeyringError::Io { path: path.clone(), source })?;
+            seal.write(path, &contents)?;
         }
         drop(lock);
         let next = State::prepare(contents);
@@ -210,9 +291,47 @@ impl Keyring {
         Ok(result)
     }
 
+    fn sealing(&self) -> MutexGuard<'_, Seal> {
+        // Whoever held it either replaced it whole or not at all.
+        self.seal.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn state(&self) -> RwLockReadGuard<'_, State> {
         // A reader cannot leave the state half written, and a writer only swaps it.
         self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Seal {
+    /// Reads the file, and remembers how it is sealed.
+    fn read(&mut self, path: &Path) -> Result<Contents, KeyringError> {
+        let text = read_file(path)?;
+        let form = |rule| KeyringError::Format { path: path.to_owned(), rule };
+        if !sealed::is_sealed(&text) {
+            self.derived = None;
+            return Contents::from_toml(&text).map_err(form);
+        }
+        let passphrase = self.passphrase.as_ref().ok_or_else(|| KeyringError::Sealed(path.to_owned()))?;
+        let (text, derived) = sealed::open(&text, passphrase, self.derived.as_ref()).map_err(|error| match error {
+            OpenError::Form(rule) => form(rule),
+            OpenError::Authentication => KeyringError::Passphrase(path.to_owned()),
+        })?;
+        self.derived = Some(derived);
+        Contents::from_toml(&text).map_err(form)
+    }
+
+    /// Writes the file as it is sealed.
+    fn write(&self, path: &Path, contents: &Contents) -> Result<(), KeyringError> {
+        file::replace(path, self.text(contents).as_bytes(), file::PRIVATE)
+            .map_err(|source| KeyringError::Io { path: path.to_owned(), source })
+    }
+
+    fn text(&self, contents: &Contents) -> Zeroizing<String> {
+        let plain = contents.to_toml();
+        match &self.derived {
+            Some(derived) => Zeroizing::new(derived.seal(&plain)),
+            None => plain,
+        }
     }
 }
 
@@ -332,7 +451,7 @@ fn lock_folder(path: &Path) -> Result<File, KeyringError> {
 }
 
 /// Reads through one handle, so that the permissions checked are those of the bytes read.
-fn read_file(path: &Path) -> Result<Contents, KeyringError> {
+fn read_file(path: &Path) -> Result<Zeroizing<String>, KeyringError> {
     let failed = |source| KeyringError::Io { path: path.to_owned(), source };
     let mut opened = File::open(path).map_err(failed)?;
     if let Some(mode) = file::open_mode(&opened).map_err(failed)? {
@@ -340,7 +459,7 @@ fn read_file(path: &Path) -> Result<Contents, KeyringError> {
     }
     let mut text = Zeroizing::new(String::new());
     opened.read_to_string(&mut text).map_err(failed)?;
-    Contents::from_toml(&text).map_err(|rule| KeyringError::Format { path: path.to_owned(), rule })
+    Ok(text)
 }
 
 #[cfg(test)]

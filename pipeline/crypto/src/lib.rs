@@ -27,5 +27,5 @@ pub mod signing;
 pub mod stream;
 pub mod tsa;
 
-pub use keyring::{Keyring, KeyringError};
+pub use keyring::{Keyring, KeyringError, Passphrase, PassphraseError};
 pub use secret::{ProjectRoot, Secret32};

@@ -66,7 +66,7 @@ impl Line {
 /// When it cannot be looked at.
 pub fn run(place: &Place) -> Result<Report, Failed> {
     let config = place.config()?;
-    let folder = Folder::at(&config.data);
+    let folder = Folder::of(&config);
     let needed = if backend::is_shared(&config) { folder.keys() } else { folder.database() };
     if !needed.exists() {
         return Err(Failed::Usage(format!("{} is no data folder", folder.root().display())));
@@ -106,7 +106,7 @@ pub fn run(place: &Place) -> Result<Report, Failed> {
 /// # Errors
 /// When it cannot be looked at.
 pub fn platform(config: &Config, alone: bool) -> Result<Vec<Line>, Failed> {
-    let folder = &Folder::at(&config.data);
+    let folder = &Folder::of(config);
     let runtime = platform::runtime()?;
     let mut lines = Vec::new();
     if !backend::is_shared(config) {

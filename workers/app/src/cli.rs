@@ -2,19 +2,21 @@
 
 mod audit;
 mod backends;
+mod keys;
 mod mutations;
 mod projects;
-mod seals;
 mod quarantine;
+mod seals;
 mod timestamp;
 
 pub use audit::Audit;
 pub use backends::{Backends, Migrate, Topology, TopologyAction, TopologyFormat};
+pub use keys::Keys;
 pub use mutations::Mutations;
 pub use projects::{Draft, IdentityFiles, OptionalIdentity, Project, Rotate};
+pub use quarantine::Quarantine;
 pub use seals::{Call, Seals};
 pub use timestamp::{Side, Timestamp};
-pub use quarantine::Quarantine;
 
 use crate::failed::EXIT_HELP;
 use crate::roles::Role;
@@ -64,11 +66,11 @@ pub enum Command {
         after_help = "Example:\n  zegel project activate lab.toml --trial\n  zegel project try --project lab.toml --batch patients.csv --out preview.csv"
     )]
     Project(Project),
-    /// Code single identifiers and decode them, under a project that allows it
-    #[command(
     /// See which batches stand still and why; release or drop them
     #[command(subcommand, after_help = "Example:\n  zegel quarantine show lab-registry/3")]
     Quarantine(Quarantine),
+    /// Code single identifiers and decode them, under a project that allows it
+    #[command(
         subcommand,
         after_help = "Example:\n  zegel seals encode invoices --caller NIHII-HOSPITAL:71000436 patients.txt"
     )]
@@ -94,6 +96,9 @@ pub enum Command {
     /// Look at messages that were given up, replay or drop them
     #[command(subcommand, after_help = "Example:\n  zegel dead replay ttp.inbound/3/17 --dry-run")]
     Dead(Dead),
+    /// Seal the key file under a passphrase, exchange it, and see how it stands
+    #[command(subcommand, after_help = "Example:\n  zegel keys status --data /var/lib/zegel")]
+    Keys(Keys),
     /// Check a data folder and its store while no platform runs, invariant by invariant; both are only read
     #[command(
         after_help = "Examples:\n  zegel check --data /var/lib/zegel\n  zegel check --data /var/lib/zegel --store postgres://zegel@db/zegel"

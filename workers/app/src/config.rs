@@ -5,6 +5,7 @@
 //! Failure behaviour: [`ConfigError`] says which setting, and what it must be.
 
 use crate::endpoint::Endpoint;
+use crate::passphrase::Source;
 use crate::roles::Role;
 use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
@@ -21,7 +22,7 @@ pub use timestamp::Timestamp;
 pub const DEFAULT: &str = include_str!("default.toml");
 
 /// Sections whose names, followed by two underscores, mark a variable as one of ours.
-const SECTIONS: [&str; 5] = ["limits__", "mailbox__", "timestamp__", "runner__", "log__"];
+const SECTIONS: [&str; 6] = ["keys__", "limits__", "mailbox__", "timestamp__", "runner__", "log__"];
 /// Settings at the top that a variable may set; other `ZEGEL_` variables belong to other programs (ZEGEL_TOKEN, …).
 const TOP: [&str; 9] = ["listen", "data", "store", "broker", "installation", "objects", "roles", "ttp", "drain_s"];
 /// The longest drain: an init system kills sooner.
@@ -75,6 +76,8 @@ pub struct Config {
     pub ttp: String,
     /// How long a stop waits, in seconds.
     pub drain_s: u64,
+    /// The key file.
+    pub keys: Keys,
     /// Sizes.
     pub limits: Limits,
     /// Boxes.
@@ -85,6 +88,14 @@ pub struct Config {
     pub runner: Runner,
     /// Logs.
     pub log: Log,
+}
+
+/// The key file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Keys {
+    /// Where its passphrase is.
+    pub passphrase: Source,
 }
 
 /// Sizes in bytes.

@@ -12,26 +12,54 @@
 
 use crate::cli::Server;
 use crate::client::Client;
+use crate::config::Config;
 use crate::failed::{Failed, at};
+use crate::passphrase::Source;
 use schemas::MailboxAddress;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use zegel_core::{Keys, names};
-use zegel_crypto::Keyring;
+use zegel_crypto::{Keyring, Passphrase};
 
 /// The name of the operator's token file.
 const OPERATOR: &str = "operator";
 
 /// A data folder.
 #[derive(Debug, Clone)]
-pub struct Folder(PathBuf);
+pub struct Folder {
+    root: PathBuf,
+    passphrase: Source,
+}
 
 impl Folder {
-    /// Names it; nothing is touched.
+    /// A folder without settings, for tests.
+    #[cfg(test)]
     pub fn at(path: &Path) -> Folder {
-        Folder(path.to_owned())
+        Folder { root: path.to_owned(), passphrase: Source::Nowhere }
+    }
+
+    /// The folder of the settings; nothing is touched.
+    pub fn of(config: &Config) -> Folder {
+        Folder { root: config.data.clone(), passphrase: config.keys.passphrase.clone() }
+    }
+
+    /// The passphrase of its key file, where the settings name one.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn passphrase(&self) -> Result<Option<Passphrase>, Failed> {
+        self.passphrase.settled()
+    }
+
+    /// The keys, which must be there.
+    ///
+    /// # Errors
+    /// When they cannot be read, or are sealed under another passphrase.
+    pub fn open_keys(&self) -> Result<Keyring, Failed> {
+        let opened = Keyring::load_with(&self.keys(), self.passphrase()?);
+        opened.map_err(|error| Failed::Failure(error.to_string()))
     }
 
     /// Makes it, for its owner only, with the folders in it.
@@ -39,7 +67,7 @@ impl Folder {
     /// # Errors
     /// When the system refuses.
     pub fn create(&self) -> Result<(), Failed> {
-        for folder in [&self.0, &self.projects(), &self.credentials(), &self.scratch()] {
+        for folder in [&self.root, &self.projects(), &self.credentials(), &self.scratch()] {
             private_folder(folder)?;
         }
         Ok(())
@@ -47,17 +75,17 @@ impl Folder {
 
     /// The folder itself.
     pub fn root(&self) -> &Path {
-        &self.0
+        &self.root
     }
 
     /// The database of the embedded store.
     pub fn database(&self) -> PathBuf {
-        self.0.join("zegel.db")
+        self.root.join("zegel.db")
     }
 
     /// The mark of a folder whose store was moved elsewhere: where to.
     pub fn moved(&self) -> PathBuf {
-        self.0.join("zegel.moved")
+        self.root.join("zegel.moved")
     }
 
     /// Where the folder's store was moved to, if it was.
@@ -67,42 +95,42 @@ impl Folder {
 
     /// The key file.
     pub fn keys(&self) -> PathBuf {
-        self.0.join("keys.toml")
+        self.root.join("keys.toml")
     }
 
     /// Large content.
     pub fn objects(&self) -> PathBuf {
-        self.0.join("objects")
+        self.root.join("objects")
     }
 
     /// The time-stamp authority.
     pub fn tsa(&self) -> PathBuf {
-        self.0.join("tsa")
+        self.root.join("tsa")
     }
 
     /// Project documents.
     pub fn projects(&self) -> PathBuf {
-        self.0.join("projects")
+        self.root.join("projects")
     }
 
     /// Encrypted buckets of batches at work.
     pub fn scratch(&self) -> PathBuf {
-        self.0.join("scratch")
+        self.root.join("scratch")
     }
 
     /// Hashes of tokens.
     pub fn tokens(&self) -> PathBuf {
-        self.0.join("tokens")
+        self.root.join("tokens")
     }
 
     /// Tokens in clear, for the commands of this machine.
     pub fn credentials(&self) -> PathBuf {
-        self.0.join("credentials")
+        self.root.join("credentials")
     }
 
     /// Where the running platform says its address.
     pub fn address(&self) -> PathBuf {
-        self.0.join("zegel.address")
+        self.root.join("zegel.address")
     }
 
     /// Whether a platform answers at the address that the folder says. A killed one leaves its address behind.
@@ -196,7 +224,7 @@ impl Folder {
         fs::read_to_string(&path).map(|text| text.trim().to_owned()).map_err(|_| {
             Failed::Unreachable(format!(
                 "no platform runs in {}: start it with `zegel up`, or say --url",
-                self.0.display()
+                self.root.display()
             ))
         })
     }
@@ -217,7 +245,7 @@ impl Folder {
         if !address.is_person() {
             return Ok(folder_name(address));
         }
-        let keys = Keyring::load(&self.keys()).map_err(|error| Failed::Failure(error.to_string()))?;
+        let keys = self.open_keys()?;
         Ok(names::address_key(&keys as &dyn Keys, address).to_string())
     }
 }

@@ -21,6 +21,7 @@ mod endpoint;
 mod external;
 mod failed;
 mod folder;
+mod passphrase;
 mod platform;
 mod register;
 mod roles;
@@ -73,8 +74,8 @@ fn run(cli: Cli) -> Result<Report, Failed> {
         Command::Demo(wanted) => demo::run(&place, wanted),
         Command::Seals(wanted) => commands::seals::run(&place, wanted),
         Command::Project(wanted) => commands::project::run(&place, wanted),
-        Command::Send(wanted) => commands::send::run(&place, wanted),
         Command::Quarantine(wanted) => commands::quarantine::run(&place, wanted),
+        Command::Send(wanted) => commands::send::run(&place, wanted),
         Command::Inbox(wanted) => commands::inbox::run(&place, wanted),
         Command::Receipts(wanted) => commands::inbox::receipts(&place, wanted),
         Command::Timestamp(wanted) => commands::timestamp::run(&place, wanted),
@@ -82,6 +83,7 @@ fn run(cli: Cli) -> Result<Report, Failed> {
         Command::Mutations(wanted) => commands::mutations::run(&place, wanted),
         Command::Mailbox(wanted) => commands::mailbox::run(&place, wanted),
         Command::Dead(wanted) => commands::dead::run(&place, wanted),
+        Command::Keys(wanted) => commands::keys::run(&place, wanted),
         Command::Check => check::run(&place),
         Command::Topology(wanted) => commands::topology::run(&place, wanted),
         Command::Migrate(wanted) => commands::migrate::run(&place, wanted),

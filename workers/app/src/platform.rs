@@ -81,7 +81,7 @@ pub async fn start(config: &Config, schedule: Schedule) -> Result<Running, Faile
         Failed::Failure(format!("cannot listen on {} (choose with --listen): {error}", config.listen))
     })?;
     let address = listener.local_addr()?;
-    let folder = Folder::at(&config.data);
+    let folder = Folder::of(config);
     folder.create()?;
     let ttp = config.ttp_address()?;
 
@@ -184,6 +184,9 @@ fn open(folder: &Folder, config: &Config, runtime: Handle) -> Result<Opened, Fai
         _ => {}
     }
     let keys = Arc::new(open_keys(folder)?);
+    if !keys.is_sealed() {
+        tracing::warn!(file = %folder.keys().display(), "the key file is not sealed: whoever has it has every key (zegel keys seal)");
+    }
     let authority = stamping::open_authority(folder, &config.timestamp)?;
     let log = stamping::open_log_key(folder, &config.timestamp)?;
     let objects = backend::objects(config, folder, keys.clone(), runtime)?;
@@ -209,13 +212,17 @@ fn open(folder: &Folder, config: &Config, runtime: Handle) -> Result<Opened, Fai
 /// When they cannot be read, or are missing beside a database.
 pub fn open_keys(folder: &Folder) -> Result<Keyring, Failed> {
     if folder.keys().exists() {
-        return Keyring::load(&folder.keys()).map_err(failure);
+        return folder.open_keys();
     }
     // Fresh keys beside an old database would make everything in it unreadable, silently.
     if folder.database().exists() {
         return Err(Failed::Failure(format!("{} is missing, but there is a database", folder.keys().display())));
     }
-    Keyring::create(&folder.keys()).map_err(failure)
+    match folder.passphrase()? {
+        Some(passphrase) => Keyring::create_sealed(&folder.keys(), &passphrase),
+        None => Keyring::create(&folder.keys()),
+    }
+    .map_err(failure)
 }
 
 /// Reads the papers of projects again when they have changed: another process, or an officer's command, may have written some.

@@ -224,3 +224,34 @@ fn two_processes_with_one_key_file_lose_none_of_each_others_roots() {
     assert!(one.project_root("first").is_none(), "a destroyed root lives on in another process");
     assert_ne!(first.commitment(), second.commitment());
 }
+
+#[test]
+fn a_key_file_under_a_passphrase_shows_nothing_opens_with_it_alone_and_keeps_every_key() {
+    let folder = folder();
+    let path = folder.path().join("keys.toml");
+    let [first, second] = ["the first passphrase", "the second passphrase"].map(|text| Passphrase::new(text).unwrap());
+    let keys = Keyring::create(&path).unwrap();
+    let value = keys.seal(b"c", b"plain");
+    let root = keys.ensure_project_root("lab").unwrap().commitment();
+    assert!(!keys.is_sealed() && fs::read_to_string(&path).unwrap().contains("lab"));
+    // A file of before opens with a passphrase too, and is converted in place.
+    let keys = Keyring::load_with(&path, Some(first.clone())).unwrap();
+    assert!(!keys.is_sealed());
+    keys.seal_file_at(&first, sealed::tests::CHEAP).unwrap();
+    assert!(keys.is_sealed() && !fs::read_to_string(&path).unwrap().contains("lab"));
+    assert!(matches!(Keyring::load(&path), Err(KeyringError::Sealed(_))));
+    assert!(matches!(Keyring::load_with(&path, Some(second.clone())), Err(KeyringError::Passphrase(_))));
+    let other = Keyring::load_with(&path, Some(first.clone())).unwrap();
+    assert_eq!(other.open(b"c", &value).unwrap(), b"plain");
+    // What changes later is sealed too, and each process sees it.
+    other.ensure_project_root("study").unwrap();
+    keys.refresh().unwrap();
+    assert_eq!(keys.project_root("lab").unwrap().commitment(), root);
+    assert!(keys.project_root("study").is_some());
+    keys.seal_file_at(&second, sealed::tests::CHEAP).unwrap();
+    assert!(matches!(Keyring::load_with(&path, Some(first)), Err(KeyringError::Passphrase(_))));
+    assert!(matches!(other.refresh(), Err(KeyringError::Passphrase(_))), "the old passphrase opens the file");
+    assert!(other.project_root("lab").is_some(), "a failed refresh forgets keys");
+    assert!(other.ensure_project_root("third").is_err(), "it wrote over a file that it cannot read");
+    assert!(Keyring::load_with(&path, Some(second)).unwrap().project_root("study").is_some());
+}

@@ -103,7 +103,7 @@ impl Rows {
     /// # Errors
     /// When the key file cannot be read.
     pub fn open(source: Source, folder: &Folder) -> Result<Rows, Failed> {
-        let keys = Keyring::load(&folder.keys()).map_err(failure)?;
+        let keys = folder.open_keys()?;
         Ok(Rows { source, keys: keys.into() })
     }
 

@@ -20,7 +20,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use zegel_core::moving::{self, Import, TABLES};
 use zegel_core::{Keys, Objects};
-use zegel_crypto::Keyring;
 use zegel_embedded::{Lock, Offline};
 use zegel_objects::EncryptedObjects;
 use zegel_postgres::Postgres;
@@ -56,7 +55,7 @@ pub fn run(place: &Place, wanted: &Migrate) -> Result<Report, Failed> {
     }
     let source = Offline::open(folder.database()).map_err(failure)?;
     let config = place.config()?;
-    let keys = Arc::new(Keyring::load(&folder.keys()).map_err(failure)?);
+    let keys = Arc::new(folder.open_keys()?);
     let runtime = platform::runtime()?;
     let objects = match &wanted.objects {
         Some(_) => backend::kept_objects(&config, &folder, keys.clone(), runtime.handle().clone())?,

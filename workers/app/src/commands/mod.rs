@@ -5,12 +5,13 @@ pub mod archive_log;
 pub mod audit;
 pub mod dead;
 pub mod inbox;
+pub mod keys;
 pub mod mailbox;
 pub mod migrate;
 pub mod mutations;
 pub mod project;
-pub mod renew;
 pub mod quarantine;
+pub mod renew;
 pub mod seals;
 pub mod send;
 pub mod settings;
@@ -49,7 +50,7 @@ impl Place {
     /// # Errors
     /// When the settings cannot be used.
     pub fn folder(&self) -> Result<Folder, Failed> {
-        Ok(Folder::at(&self.config()?.data))
+        Ok(Folder::of(&self.config()?))
     }
 }
 

@@ -73,7 +73,7 @@ pub fn run(place: &Place, wanted: &Demo) -> Result<Report, Failed> {
         // A demo declares what it needs; a platform leaves that to its operator.
         runtime.block_on(async { Declared::open(&config.broker, &config.installation).await?.apply().await })?;
     }
-    sign(&ground, &plan)?;
+    sign(&config, &plan)?;
     let running = runtime.block_on(platform::start(&config, schedule))?;
     let played = play(place, &ground, &plan, &config, &running, (patience, stop));
     let drained = runtime.block_on(running.drain(DRAIN));
@@ -91,8 +91,8 @@ pub fn run(place: &Place, wanted: &Demo) -> Result<Report, Failed> {
 }
 
 /// Signs every project for everybody, with keys that are made here: a demo is a trial.
-fn sign(ground: &Ground, plan: &Plan) -> Result<(), Failed> {
-    let folder = Folder::at(ground.root());
+fn sign(config: &Config, plan: &Plan) -> Result<(), Failed> {
+    let folder = Folder::of(config);
     let target = Target::Local(Box::new(Local::open(&folder)?));
     for text in &plan.documents {
         trial::activate(&target, &folder.projects(), text, SystemClock.now())?;
@@ -134,7 +134,7 @@ fn play(
     (patience, stop): (Duration, Arc<AtomicBool>),
 ) -> Result<(Verdict, u64), Failed> {
     let spinner = spinner(place.json);
-    let folder = Folder::at(ground.root());
+    let folder = Folder::of(config);
     let scenario = Scenario::begin(plan, &folder, config.ttp_address()?, spinner.clone(), patience, stop)?;
     let day = scenario.play()?;
     let found = collect::collect(ground, plan, &scenario, &day)?;

@@ -1,0 +1,274 @@
+//! A key file under a passphrase: who has the file alone has nothing.
+//!
+//! File (`keys.toml`, mode 0600, TOML, format 2):
+//! ```toml
+//! format = 2
+//! kdf = "argon2id"     # RFC 9106, version 0x13
+//! memory_kib = 65536   # its second recommended choice (section 4)
+//! passes = 3
+//! lanes = 4
+//! salt = "…"           # 16 random bytes, base64
+//! nonce = "…"          # 12 random bytes, base64, new with every write
+//! keys = "…"           # AES-256-GCM of the text of format 1, base64; tag at the end
+//! ```
+//! Associated data: `zegel-keys/2 ‖ memory ‖ passes ‖ lanes (u32 BE each) ‖ salt`, so weaker costs cannot be written in.
+//! The key is derived once and kept, so a change of the file costs no new derivation; under one key a few thousand random nonces are
+//! used at most.
+//! Failure behaviour: a wrong passphrase and a changed file look alike, and both are an error (I8).
+
+use super::cipher;
+use crate::secret::{Secret32, fill_random};
+use argon2::{Algorithm, Argon2, Params, Version};
+use aws_lc_rs::aead;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use zeroize::Zeroizing;
+
+const FORMAT: u32 = 2;
+const KDF: &str = "argon2id";
+const LABEL: &[u8] = b"zegel-keys/2";
+const TAG: usize = 16;
+/// Shorter ones are found by trying: 12 random letters are 56 bits, and each try costs 64 MiB for a tenth of a second.
+const CHARACTERS_MIN: usize = 12;
+/// Longer than any file of words that a person keeps.
+const BYTES_MAX: usize = 1_024;
+/// Most memory that a file may ask for: who can write the file must not be able to stop the machine.
+const MEMORY_MAX_KIB: u32 = 1 << 20;
+/// Most passes and lanes that a file may ask for.
+const COST_MAX: u32 = 16;
+
+/// What a key file is sealed under. Wiped when dropped, never printed.
+#[derive(Clone)]
+pub struct Passphrase(Zeroizing<String>);
+
+/// Why a text is no passphrase.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a passphrase has 12 characters or more, and at most 1,024 bytes")]
+pub struct PassphraseError;
+
+impl Passphrase {
+    /// Takes a text, without the line end that files have.
+    ///
+    /// # Errors
+    /// [`PassphraseError`] when it is too short or too long.
+    pub fn new(text: &str) -> Result<Passphrase, PassphraseError> {
+        let text = text.trim_end_matches(['\r', '\n']);
+        if text.chars().count() < CHARACTERS_MIN || text.len() > BYTES_MAX {
+            return Err(PassphraseError);
+        }
+        Ok(Passphrase(Zeroizing::new(text.to_owned())))
+    }
+}
+
+impl fmt::Debug for Passphrase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Passphrase(***)")
+    }
+}
+
+/// What trying a passphrase costs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Costs {
+    memory_kib: u32,
+    passes: u32,
+    lanes: u32,
+}
+
+/// RFC 9106, section 4, second recommended choice.
+pub(super) const COSTS: Costs = Costs { memory_kib: 64 << 10, passes: 3, lanes: 4 };
+
+/// A key that was derived, and what it was derived with.
+#[derive(Clone)]
+pub(super) struct Derived {
+    costs: Costs,
+    salt: [u8; 16],
+    key: Secret32,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileText {
+    format: u32,
+    kdf: String,
+    memory_kib: u32,
+    passes: u32,
+    lanes: u32,
+    salt: String,
+    nonce: String,
+    keys: String,
+}
+
+/// Why a sealed text does not open.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum OpenError {
+    /// It is not of this form.
+    Form(&'static str),
+    /// Another passphrase, or the text was changed.
+    Authentication,
+}
+
+impl From<&'static str> for OpenError {
+    fn from(rule: &'static str) -> OpenError {
+        OpenError::Form(rule)
+    }
+}
+
+/// Whether a key file's text says that it is sealed.
+pub(super) fn is_sealed(toml: &str) -> bool {
+    #[derive(Deserialize)]
+    struct Head {
+        format: u32,
+    }
+    toml::from_str::<Head>(toml).is_ok_and(|head| head.format == FORMAT)
+}
+
+impl Derived {
+    /// A key under a fresh salt.
+    pub(super) fn fresh(passphrase: &Passphrase, costs: Costs) -> Result<Derived, &'static str> {
+        let mut salt = [0; 16];
+        fill_random(&mut salt);
+        Derived::new(passphrase, costs, salt)
+    }
+
+    fn new(passphrase: &Passphrase, costs: Costs, salt: [u8; 16]) -> Result<Derived, &'static str> {
+        let mut key = Zeroizing::new([0; 32]);
+        let params = Params::new(costs.memory_kib, costs.passes, costs.lanes, Some(key.len()));
+        let params = params.map_err(|_| "its costs are not those of Argon2id")?;
+        Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
+            .hash_password_into(passphrase.0.as_bytes(), &salt, &mut *key)
+            .map_err(|_| "its costs are not those of Argon2id")?;
+        Ok(Derived { costs, salt, key: Secret32::new(*key) })
+    }
+
+    fn associated(&self) -> Vec<u8> {
+        let Costs { memory_kib, passes, lanes } = self.costs;
+        let costs: Vec<u8> = [memory_kib, passes, lanes].iter().flat_map(|cost| cost.to_be_bytes()).collect();
+        [LABEL, &costs, &self.salt].concat()
+    }
+
+    /// The file's text around a text of format 1.
+    pub(super) fn seal(&self, plain: &str) -> String {
+        let mut nonce = [0; 12];
+        fill_random(&mut nonce);
+        let mut bytes = Zeroizing::new(plain.as_bytes().to_vec());
+        let aad = aead::Aad::from(self.associated());
+        let cipher = cipher(self.key.expose());
+        match cipher.seal_in_place_separate_tag(aead::Nonce::assume_unique_for_key(nonce), aad, &mut bytes) {
+            Ok(tag) => bytes.extend_from_slice(tag.as_ref()),
+            Err(_) => unreachable!("a key file is never too long for AES-GCM"),
+        }
+        let text = FileText {
+            format: FORMAT,
+            kdf: KDF.to_owned(),
+            memory_kib: self.costs.memory_kib,
+            passes: self.costs.passes,
+            lanes: self.costs.lanes,
+            salt: BASE64_STANDARD.encode(self.salt),
+            nonce: BASE64_STANDARD.encode(nonce),
+            keys: BASE64_STANDARD.encode(&*bytes),
+        };
+        match toml::to_string(&text) {
+            Ok(toml) => {
+                format!(
+                    "# Keys of a Zegel data folder, sealed: keep a copy of it, and of the passphrase elsewhere.\n{toml}"
+                )
+            }
+            Err(_) => unreachable!("strings and numbers always print as TOML"),
+        }
+    }
+}
+
+/// Opens a sealed text; `known` is a key that was derived before.
+pub(super) fn open(
+    toml: &str,
+    passphrase: &Passphrase,
+    known: Option<&Derived>,
+) -> Result<(Zeroizing<String>, Derived), OpenError> {
+    let text: FileText = toml::from_str(toml).map_err(|_| "is not a sealed key file (TOML with format, kdf, keys)")?;
+    let FileText { memory_kib, passes, lanes, .. } = text;
+    let bounded = memory_kib <= MEMORY_MAX_KIB && passes <= COST_MAX && lanes <= COST_MAX;
+    if text.format != FORMAT || text.kdf != KDF || !bounded {
+        return Err("format must be 2, kdf argon2id with at most 1 GiB, 16 passes and 16 lanes".into());
+    }
+    let costs = Costs { memory_kib, passes, lanes };
+    let bytes = |text: &str| BASE64_STANDARD.decode(text).map_err(|_| "a value is not base64");
+    let salt = <[u8; 16]>::try_from(bytes(&text.salt)?).map_err(|_| "salt must be 16 bytes")?;
+    let nonce = <[u8; 12]>::try_from(bytes(&text.nonce)?).map_err(|_| "nonce must be 12 bytes")?;
+    let derived = match known.filter(|known| known.costs == costs && known.salt == salt) {
+        Some(known) => known.clone(),
+        None => Derived::new(passphrase, costs, salt)?,
+    };
+    let mut keys = Zeroizing::new(bytes(&text.keys)?);
+    let aad = aead::Aad::from(derived.associated());
+    let nonce = aead::Nonce::assume_unique_for_key(nonce);
+    cipher(derived.key.expose()).open_in_place(nonce, aad, &mut keys).map_err(|_| OpenError::Authentication)?;
+    let length = keys.len() - TAG;
+    let plain = std::str::from_utf8(&keys[..length]).map_err(|_| "its keys are no text")?;
+    Ok((Zeroizing::new(plain.to_owned()), derived))
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// Costs that a test can pay.
+    pub const CHEAP: Costs = Costs { memory_kib: 64, passes: 1, lanes: 1 };
+
+    fn passphrase(text: &str) -> Passphrase {
+        Passphrase::new(text).unwrap()
+    }
+
+    #[test]
+    fn argon2id_is_that_of_the_rfc_and_the_costs_that_are_written_are_paid() {
+        // RFC 9106 has vectors with a secret and associated data only; this one is of the reference implementation's tests
+        // (version 0x13, t = 2, m = 2^16, p = 1, "password", "somesalt"), which has a salt of 8 bytes.
+        let mut key = [0; 32];
+        let params = Params::new(1 << 16, 2, 1, Some(32)).unwrap();
+        let argon = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
+        argon.hash_password_into(b"password", b"somesalt", &mut key).unwrap();
+        assert_eq!(hex::encode(key), "09316115d5cf24ed5a15a31a3ba326e5cf32edc24702987c02b6566f61913cf7");
+    }
+
+    #[test]
+    fn a_sealed_text_opens_with_its_passphrase_only_and_every_changed_character_is_noticed() {
+        let right = passphrase("correct horse battery");
+        let derived = Derived::fresh(&right, CHEAP).unwrap();
+        let text = derived.seal("format = 1 and so on");
+        assert!(is_sealed(&text) && !text.contains("so on"));
+        assert_eq!(*open(&text, &right, None).unwrap().0, "format = 1 and so on");
+        assert_eq!(*open(&format!("{text}\n# a comment"), &right, Some(&derived)).unwrap().0, "format = 1 and so on");
+        let wrong = open(&text, &passphrase("correct horse battery."), None);
+        assert_eq!(wrong.err(), Some(OpenError::Authentication));
+        for (from, to) in
+            [("passes = 1", "passes = 2"), ("memory_kib = 64", "memory_kib = 65"), ("lanes = 1", "lanes = 2")]
+        {
+            assert!(open(&text.replace(from, to), &right, None).is_err(), "{to}");
+            assert!(open(&text.replace(from, to), &right, Some(&derived)).is_err(), "{to}");
+        }
+        let start = text.find("keys = \"").unwrap() + 8;
+        for at in start..text.len() - 4 {
+            let mut changed = text.clone().into_bytes();
+            changed[at] = if changed[at] == b'A' { b'B' } else { b'A' };
+            assert!(open(std::str::from_utf8(&changed).unwrap(), &right, Some(&derived)).is_err(), "character {at}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_asks_for_the_whole_machine_is_refused_before_anything_is_derived() {
+        let right = passphrase("correct horse battery");
+        let text = Derived::fresh(&right, CHEAP).unwrap().seal("x");
+        for (from, to) in [("memory_kib = 64", "memory_kib = 4000000000"), ("passes = 1", "passes = 4000000000")] {
+            assert!(matches!(open(&text.replace(from, to), &right, None), Err(OpenError::Form(_))), "{to}");
+        }
+    }
+
+    #[test]
+    fn a_short_passphrase_is_refused_and_none_is_printed() {
+        assert!(Passphrase::new("elevenchars\n").is_err());
+        assert!(Passphrase::new(&"x".repeat(1_025)).is_err());
+        assert_eq!(format!("{:?}", passphrase("twelve chars")), "Passphrase(***)");
+    }
+}
