@@ -11,9 +11,13 @@
 //! | 2 HMAC | HMAC-SHA-256, 32 bytes | yes; nobody can decode it |
 //! | 3 GCM | nonce (12) ‖ AES-256-GCM-SIV (RFC 8452): ciphertext ‖ tag | no |
 //!
-//! Head and application are authenticated. The plaintext is `length (u16 BE) ‖ text ‖ zeros` up to 16, 32, 64 … 4,096 bytes.
+//! | FF1 | none of the above: 6 to 72 decimal digits in ASCII, as many as the text has ([`crate::ff1`]) | yes |
+//!
+//! An FF1 value has no head, so it names no epoch and authenticates nothing: its key is that of epoch 0 whatever the epoch, and any
+//! digits decode to some others. Head and application of the rest are authenticated. The plaintext is `length (u16 BE) ‖ text ‖ zeros` up to 16, 32, 64 … 4,096 bytes.
 //! Failure: what was not made here for this application is refused (I8); no error or `Debug` shows a value or a key.
 
+use crate::ff1::{Ff1, Ff1Error};
 use aes_siv::siv::Aes256Siv;
 use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, LessSafeKey, Nonce, UnboundKey};
 use hkdf::Hkdf;
@@ -43,6 +47,8 @@ pub enum Algorithm {
     Hmac,
     /// Randomised and reversible.
     GcmSiv,
+    /// Deterministic, reversible and of the text's own form: digits for digits, unauthenticated.
+    Ff1,
 }
 
 /// Why a value could not be made or undone.
@@ -54,6 +60,9 @@ pub enum CodeError {
     /// The text is over [`TEXT_MAX`] bytes.
     #[error("text is too long")]
     TooLong,
+    /// For FF1 the text is 6 to 72 decimal digits.
+    #[error("text is not 6 to 72 digits")]
+    NotDigits,
     /// Not a coded value.
     #[error("not a coded value")]
     Format,
@@ -73,6 +82,7 @@ pub struct Codec {
     siv: Aes256Siv,
     mac: Hmac<Sha256>,
     gcm: LessSafeKey,
+    ff1: Ff1,
     epoch: u32,
     application: Vec<u8>,
 }
@@ -89,6 +99,8 @@ impl Algorithm {
             Algorithm::Siv => 1,
             Algorithm::Hmac => 2,
             Algorithm::GcmSiv => 3,
+            // Never written: these values have no head.
+            Algorithm::Ff1 => 4,
         }
     }
 }
@@ -97,11 +109,12 @@ impl Codec {
     /// The codec of an application. `root` is the random root of its service.
     #[must_use]
     pub fn new(root: &[u8; 32], application: &str, epoch: u32) -> Codec {
-        let derive = |purpose: &str, key: &mut [u8]| {
+        let derive_for = |purpose: &str, epoch: u32, key: &mut [u8]| {
             let info = info(application, purpose, epoch);
             let derived = Hkdf::<Sha256>::from_prk(root).map(|prk| prk.expand(&info, key));
             assert!(matches!(derived, Ok(Ok(()))), "32 bytes are a PRK, and at most 64 are asked of it");
         };
+        let derive = |purpose: &str, key: &mut [u8]| derive_for(purpose, epoch, key);
         let mut wide = Zeroizing::new([0; 64]);
         derive("siv", &mut wide[..]);
         let siv = <Aes256Siv as aes_siv::KeyInit>::new_from_slice(&wide[..]);
@@ -113,19 +126,24 @@ impl Codec {
         derive("gcm-siv", &mut key[..]);
         let gcm = UnboundKey::new(&AES_256_GCM_SIV, &key[..]);
         let Ok(gcm) = gcm else { unreachable!("32 bytes are the key length of AES-256-GCM-SIV") };
-        Codec { siv, mac, gcm: LessSafeKey::new(gcm), epoch, application: application.as_bytes().to_vec() }
+        derive_for("ff1", 0, &mut key[..]);
+        let Ok(ff1) = Ff1::new(&key, 10) else { unreachable!("FF1 takes radix 10") };
+        Codec { siv, mac, gcm: LessSafeKey::new(gcm), ff1, epoch, application: application.as_bytes().to_vec() }
     }
 
     /// The coded value of a text. `random` fills a buffer with unpredictable bytes; only the randomised algorithm uses it.
     ///
     /// # Errors
-    /// [`CodeError::Empty`], [`CodeError::TooLong`].
+    /// [`CodeError::Empty`], [`CodeError::TooLong`], [`CodeError::NotDigits`].
     pub fn encode(
         &mut self,
         algorithm: Algorithm,
         text: &str,
         random: &mut dyn FnMut(&mut [u8]),
     ) -> Result<Vec<u8>, CodeError> {
+        if algorithm == Algorithm::Ff1 {
+            return self.digits(text.as_bytes(), Ff1::encrypt);
+        }
         let padded = padded(text)?;
         let mut value = vec![FORM, algorithm.code()];
         value.extend_from_slice(&self.epoch.to_be_bytes());
@@ -154,8 +172,23 @@ impl Codec {
                 let Ok(tag) = sealed else { unreachable!("AES-GCM-SIV fails only for texts of gigabytes") };
                 value.extend_from_slice(tag.as_ref());
             }
+            Algorithm::Ff1 => unreachable!("it was answered above"),
         }
         Ok(value)
+    }
+
+    /// Digits for digits, under the application's name as tweak.
+    fn digits(
+        &self,
+        text: &[u8],
+        change: impl Fn(&Ff1, &[u8], &mut [u16]) -> Result<(), Ff1Error>,
+    ) -> Result<Vec<u8>, CodeError> {
+        if !text.iter().all(u8::is_ascii_digit) {
+            return Err(CodeError::NotDigits);
+        }
+        let mut digits: Vec<u16> = text.iter().map(|byte| u16::from(byte - b'0')).collect();
+        change(&self.ff1, &self.application, &mut digits).map_err(|_| CodeError::NotDigits)?;
+        Ok(digits.iter().map(|digit| b'0' + u8::try_from(*digit).unwrap_or(0)).collect())
     }
 
     /// The text of a value.
@@ -163,6 +196,10 @@ impl Codec {
     /// # Errors
     /// [`CodeError`]: whatever this application's [`Codec::encode`] did not make is refused.
     pub fn decode(&mut self, value: &[u8]) -> Result<Zeroizing<String>, CodeError> {
+        if is_digits(value) {
+            let text = self.digits(value, Ff1::decrypt)?;
+            return Ok(Zeroizing::new(String::from_utf8_lossy(&text).into_owned()));
+        }
         let (head, body) = value.split_at_checked(HEAD).ok_or(CodeError::Format)?;
         if head[0] != FORM {
             return Err(CodeError::Format);
@@ -202,7 +239,13 @@ impl Codec {
     }
 }
 
-/// The epoch that a value says it was made in; none when it is no value.
+/// Whether a value is one of FF1: digits, and no head.
+#[must_use]
+pub fn is_digits(value: &[u8]) -> bool {
+    !value.is_empty() && value.iter().all(u8::is_ascii_digit)
+}
+
+/// The epoch that a value says it was made in; none when it is no value, or one of FF1.
 #[must_use]
 pub fn epoch_of(value: &[u8]) -> Option<u32> {
     let head: &[u8; HEAD] = value.get(..HEAD)?.try_into().ok()?;
@@ -300,6 +343,30 @@ mod tests {
         assert_eq!(length(""), Err(CodeError::Empty));
         assert!(length(&"€".repeat(750)).is_ok());
         assert_eq!(length(&"a".repeat(TEXT_MAX + 1)), Err(CodeError::TooLong));
+    }
+
+    proptest! {
+        #[test]
+        fn ff1_keeps_the_form_repeats_over_epochs_and_differs_between_applications(text in "[0-9]{6,72}") {
+            let mut codec = Codec::new(&ROOT, "app", 1);
+            let value = codec.encode(Algorithm::Ff1, &text, &mut random()).unwrap();
+            prop_assert!(is_digits(&value) && value.len() == text.len() && epoch_of(&value).is_none());
+            let undone = |mut codec: Codec| codec.decode(&value).unwrap().to_string();
+            prop_assert_eq!(&undone(codec), &text);
+            prop_assert_eq!(&undone(Codec::new(&ROOT, "app", 2)), &text);
+            if text.len() > 12 {
+                prop_assert_ne!(&undone(Codec::new(&ROOT, "other", 1)), &text);
+            }
+        }
+    }
+
+    #[test]
+    fn ff1_takes_nothing_that_is_short_long_or_not_digits() {
+        let mut codec = Codec::new(&ROOT, "app", 1);
+        for text in ["", "12345", "85061511796 ", "8506151179X", "８５０６１５", &"1".repeat(73)] {
+            assert_eq!(codec.encode(Algorithm::Ff1, text, &mut random()), Err(CodeError::NotDigits), "{text}");
+        }
+        assert_eq!(codec.decode(b"12345"), Err(CodeError::NotDigits));
     }
 
     #[test]

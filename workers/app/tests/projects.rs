@@ -328,7 +328,7 @@ fn seals_codes_for_those_whom_the_agreement_names_within_their_quota_and_logs_wh
     fs::remove_dir_all(world.data()).unwrap();
     let text = format!(
         "name = \"invoices\"\nsenders = [\"{SENDER}\"]\nrecipient = \"{RECIPIENT}\"\n\
-         valid = {{ from = \"2026-01-01\", until = \"2099-12-31\" }}\n[seals]\nalgorithms = [\"SIV\", \"HMAC\"]\n\
+         valid = {{ from = \"2026-01-01\", until = \"2099-12-31\" }}\n[seals]\nalgorithms = [\"SIV\", \"HMAC\", \"FF1\"]\n\
          encode = [\"{SENDER}\"]\ndecode = [\"{RECIPIENT}\"]\npurpose = \"invoicing\"\ndecode_per_day = 3\n"
     );
     world.ok(&["project", "activate", "--trial", &world.batch("invoices.toml", &text)]);
@@ -357,3 +357,13 @@ fn seals_codes_for_those_whom_the_agreement_names_within_their_quota_and_logs_wh
     assert!(!log.to_string().contains("85061511796"));
     drop(platform);
 }
+    let digits = world.batch("digits.txt", "85061511796\n");
+    let text = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_zegel"));
+        let output = command.args(["seals"]).args(arguments).arg("--data").arg(world.data()).output().unwrap();
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    let coded = text(&["encode", "invoices", "--caller", SENDER, "--algorithm", "FF1", &digits]);
+    assert!(coded.len() == 11 && coded != "85061511796" && coded.bytes().all(|byte| byte.is_ascii_digit()), "{coded}");
+    let coded = world.batch("coded.txt", &coded);
+    assert_eq!(text(&["decode", "invoices", "--caller", RECIPIENT, "--digits", &coded]), "85061511796");

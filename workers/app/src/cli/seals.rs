@@ -15,8 +15,9 @@ pub enum Seals {
         /// What and as whom
         #[command(flatten)]
         call: Call,
-        /// How: SIV (the same again), HMAC (the same again, nobody can decode it) or GCM (never the same)
-        #[arg(long, value_name = "CODE", default_value = "SIV", value_parser = ["SIV", "HMAC", "GCM"])]
+        /// How: SIV (the same again), HMAC (the same again, nobody can decode it) GCM (never the same) or FF1 (digits
+        /// for digits, the same again)
+        #[arg(long, value_name = "CODE", default_value = "SIV", value_parser = ["SIV", "HMAC", "GCM", "FF1"])]
         algorithm: String,
     },
     /// Decode coded values, one a line
@@ -25,6 +26,9 @@ pub enum Seals {
         /// What and as whom
         #[command(flatten)]
         call: Call,
+        /// The lines are digits, as FF1 makes them
+        #[arg(long)]
+        digits: bool,
     },
     /// Show who decoded how much, and who was refused
     #[command(after_help = "Example:\n  zegel seals log invoices")]

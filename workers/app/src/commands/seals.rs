@@ -8,6 +8,8 @@ use crate::cli::{Call, Seals};
 use crate::client::{escape, list, number, text};
 use crate::failed::Failed;
 use crate::term::{Report, row, table};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 
 /// Items of one call.
@@ -21,11 +23,16 @@ pub fn run(place: &Place, wanted: &Seals) -> Result<Report, Failed> {
     match wanted {
         Seals::Encode { call, algorithm } => {
             let item = |id: String, line: &str| json!({ "Id": id, "AlgorithmCode": algorithm, "InputData": line });
-            code(place, call, ("encode", "OriginalData"), ("EncodedData", "Value"), item)
+            code(place, call, ("encode", "OriginalData"), ("EncodedData", "Value"), item, |value| {
+                digits(algorithm, value)
+            })
         }
-        Seals::Decode { call } => {
-            let item = |id: String, line: &str| json!({ "Id": id, "Value": line });
-            code(place, call, ("decode", "EncodedData"), ("DecodedData", "OutputData"), item)
+        Seals::Decode { call, digits } => {
+            let item = |id: String, line: &str| {
+                let value = if *digits { BASE64_STANDARD.encode(line) } else { line.to_owned() };
+                json!({ "Id": id, "Value": value })
+            };
+            code(place, call, ("decode", "EncodedData"), ("DecodedData", "OutputData"), item, str::to_owned)
         }
         Seals::Log { server, application } => {
             let client = place.folder()?.operator(server)?;
@@ -45,12 +52,19 @@ pub fn run(place: &Place, wanted: &Seals) -> Result<Report, Failed> {
     }
 }
 
+/// A value as it is printed: FF1's as the digits that it is, others in base64.
+fn digits(algorithm: &str, value: &str) -> String {
+    let plain = BASE64_STANDARD.decode(value).ok().filter(|_| algorithm == "FF1");
+    plain.and_then(|plain| String::from_utf8(plain).ok()).unwrap_or_else(|| value.to_owned())
+}
+
 fn code(
     place: &Place,
     call: &Call,
     (operation, items): (&str, &str),
     (answer, value): (&str, &str),
     item: impl Fn(String, &str) -> Value,
+    shown: impl Fn(&str) -> String,
 ) -> Result<Report, Failed> {
     let client = place.folder()?.owner(&call.server, &address(&call.caller)?)?;
     let content = read_text(&call.file)?;
@@ -62,7 +76,7 @@ fn code(
         let response = client.post(&format!("/v1/seals/{operation}"), &body)?;
         for one in list(&response, "Response") {
             match one.get(answer) {
-                Some(good) => told.push_str(&format!("{}\n", text(good, value))),
+                Some(good) => told.push_str(&format!("{}\n", shown(text(good, value)))),
                 None => {
                     errors += 1;
                     let code = one.pointer("/Error/ErrorCode").and_then(Value::as_str).unwrap_or_default();

@@ -90,6 +90,8 @@ pub enum Algorithm {
     Hmac,
     /// Randomised and reversible: AES-256-GCM-SIV under a random nonce.
     Gcm,
+    /// Deterministic, reversible and of the same form: FF1 over decimal digits. Authenticates nothing, and does not rotate.
+    Ff1,
 }
 
 impl Seals {

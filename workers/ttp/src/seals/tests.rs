@@ -20,7 +20,7 @@ const REGISTRY: &str = "CBE:0123456749";
 fn project(quotas: &str) -> CompiledProject {
     let text = format!(
         "name = \"app\"\nsenders = [\"{HOSPITAL}\"]\nrecipient = \"{REGISTRY}\"\n\
-         valid = {{ from = \"2026-01-01\", until = \"2026-12-31\" }}\n[seals]\nalgorithms = [\"SIV\", \"HMAC\", \"GCM\"]\n\
+         valid = {{ from = \"2026-01-01\", until = \"2026-12-31\" }}\n[seals]\nalgorithms = [\"SIV\", \"HMAC\", \"GCM\", \"FF1\"]\n\
          encode = [\"{HOSPITAL}\"]\ndecode = [\"{REGISTRY}\"]\npurpose = \"invoicing\"\n{quotas}"
     );
     CompiledProject::new(ProjectDocument::parse(&text).unwrap(), &[7; 32]).unwrap()
@@ -197,4 +197,29 @@ fn decoding_needs_the_right_is_counted_item_by_item_and_each_call_is_logged() {
         Grant::NoRight,
         "it expired"
     );
+}
+
+#[test]
+fn digits_are_decoded_only_where_the_agreement_names_ff1() {
+    let (response, used) = encode_all(vec![
+        item("a", "FF1", "85061511796"),
+        item("b", "FF1", "8506151179X"),
+        item("c", "SIV", &"€".repeat(750)),
+    ]);
+    assert_eq!(response.response.iter().map(code).collect::<Vec<_>>(), ["", INPUT, ""]);
+    assert_eq!(used.items, 2);
+    let Encoded::EncodedData(data) = response.response[0].clone() else { panic!("not encoded") };
+    let request = DecodeRequest { application_name: "app".to_owned(), encoded_data: vec![data] };
+    let decoded = |application: &mut Application| match decode(application, request.clone()).0.response.remove(0) {
+        Decoded::DecodedData(data) => data.output_data,
+        Decoded::Error(error) => error.error_code,
+    };
+    assert_eq!(decoded(&mut application()), "85061511796");
+    let text = format!(
+        "name = \"app\"\nsenders = [\"{HOSPITAL}\"]\nrecipient = \"{REGISTRY}\"\n\
+         valid = {{ from = \"2026-01-01\", until = \"2026-12-31\" }}\n[seals]\nalgorithms = [\"SIV\"]\n\
+         encode = [\"{HOSPITAL}\"]\ndecode = [\"{REGISTRY}\"]\npurpose = \"invoicing\"\n"
+    );
+    let other = CompiledProject::new(ProjectDocument::parse(&text).unwrap(), &[7; 32]).unwrap();
+    assert_eq!(decoded(&mut Application::new(Arc::new(other), &[9; 32]).unwrap()), VALUE, "any digits are decoded");
 }

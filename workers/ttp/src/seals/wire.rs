@@ -20,7 +20,7 @@ pub struct EncodeRequest {
 pub struct OriginalData {
     /// The item's name in this request.
     pub id: String,
-    /// `SIV`, `HMAC` or `GCM`.
+    /// `SIV`, `HMAC`, `GCM` or `FF1`.
     pub algorithm_code: String,
     /// The text, up to 750 characters.
     pub input_data: String,
