@@ -17,6 +17,8 @@ pub enum FormatName {
     FixedWidth,
     /// One JSON object a line.
     Ndjson,
+    /// An array of JSON objects, or objects one after another; what goes out is NDJSON.
+    Json,
     /// FHIR R4 in JSON: a bundle, one resource, or one resource a line.
     Fhir,
     /// A KMEHR message; its folders are the rows.

@@ -21,6 +21,7 @@ mod hl7;
 mod job;
 mod json;
 mod json_stream;
+mod json_rows;
 pub mod ledger;
 mod lines;
 mod ndjson_rows;

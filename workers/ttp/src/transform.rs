@@ -18,7 +18,7 @@ use crate::shuffle::ScratchDir;
 use crate::sketch::Sketch;
 use crate::small_cells::{CellsReport, Ledger, NoLedger};
 use crate::transcode::Transcode;
-use crate::{csv_rows, fhir, fixed_rows, hl7, ndjson_rows, xml_rows};
+use crate::{csv_rows, fhir, fixed_rows, hl7, json_rows, ndjson_rows, xml_rows};
 use schemas::MailboxAddress;
 use schemas::messages::BadRow;
 use std::io::{BufRead, Read, Write};
@@ -197,6 +197,10 @@ fn read_utf8(run: &mut Run<'_>, input: &mut dyn BufRead) -> Result<Format, Trans
         FormatName::Ndjson => {
             begins_as(b"{", "NDJSON")?;
             ndjson_rows::run(run, &mut input).map(|()| Format::Ndjson)
+        }
+        FormatName::Json => {
+            begins_as(b"[{", "an array of JSON objects")?;
+            json_rows::run(run, &mut input).map(|()| Format::Ndjson)
         }
         FormatName::Fhir => {
             begins_as(b"{", "FHIR in JSON")?;

@@ -8,6 +8,7 @@ mod documents;
 mod quarantine;
 mod real;
 mod real_trees;
+mod round_trips;
 mod tables;
 mod trees;
 mod worker;

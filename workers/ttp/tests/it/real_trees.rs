@@ -351,6 +351,22 @@ fn reference_tables_come_out_whole_and_in_utf_8() {
 }
 
 #[test]
+fn tables_in_json_arrays_come_out_row_by_row() {
+    let Some(folder) = inputs("belgium") else { return };
+    for (name, file, expected) in [
+        ("be-postal-codes", "postal-codes.json", "\"municipality\":\"21000\""),
+        ("be-municipalities", "municipalities.json", "Li\u{e8}ge"),
+        ("be-provinces", "provinces.json", "Provincie Antwerpen"),
+    ] {
+        let input = fs::read_to_string(folder.join(file)).unwrap();
+        let rows = serde_json::from_str::<Vec<Value>>(&input).unwrap().len() as u64;
+        let (summary, out) = run(&compiled(name), input.as_bytes()).unwrap();
+        assert_eq!((summary.rows_in, summary.rows_out, out.lines().count() as u64), (rows, rows, rows), "{name}");
+        assert!(out.contains(expected), "{name}: {}", out.lines().next().unwrap());
+    }
+}
+
+#[test]
 fn tables_without_patients_go_through_too() {
     let Some(folder) = inputs("synthea-csv-ohdsi") else { return };
     for name in ["organizations", "payers", "providers"] {
