@@ -223,6 +223,12 @@ impl fmt::Debug for Reversible {
 }
 
 impl Reversible {
+    /// `<kind>.<kid>`: how each of its tokens begins.
+    #[must_use]
+    pub fn head(&self) -> &str {
+        &self.head
+    }
+
     /// Appends the token of `value` to `out`.
     ///
     /// # Errors
@@ -279,6 +285,12 @@ impl fmt::Debug for OneWay {
 }
 
 impl OneWay {
+    /// `<kind>.<kid>`: how each of its tokens begins.
+    #[must_use]
+    pub fn head(&self) -> &str {
+        &self.head
+    }
+
     /// Appends the token of `value` to `out`.
     ///
     /// # Errors

@@ -184,8 +184,9 @@ fn open(folder: &Folder, config: &Config, runtime: Handle) -> Result<Opened, Fai
         _ => {}
     }
     let keys = Arc::new(open_keys(folder)?);
-    if !keys.is_sealed() {
-        tracing::warn!(file = %folder.keys().display(), "the key file is not sealed: whoever has it has every key (zegel keys seal)");
+    if !keys.is_sealed() && folder.passphrase()?.is_some() {
+        let file = folder.keys();
+        tracing::warn!(file = %file.display(), "the key file is not sealed under the passphrase: run zegel keys seal");
     }
     let authority = stamping::open_authority(folder, &config.timestamp)?;
     let log = stamping::open_log_key(folder, &config.timestamp)?;

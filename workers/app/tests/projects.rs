@@ -256,6 +256,7 @@ fn keys_rotate_and_a_retired_project_can_lose_them_for_good_with_proof() {
     assert_eq!(world.officer(&["activate", &document]).0, Some(0));
     let rotated = world.officer(&["rotate", "study"]);
     assert_eq!((rotated.0, rotated.1["epoch"].as_u64()), (Some(0), Some(2)), "{}", rotated.1);
+    check_conversion(&world);
     let keys = || fs::read_to_string(world.data().join("keys.toml")).unwrap();
     assert!(keys().contains("study"));
     let early = world.officer(&["retire", "study", "--reason", "over", "--effective", "2026-01-01"]);
@@ -300,6 +301,83 @@ fn keys_rotate_and_a_retired_project_can_lose_them_for_good_with_proof() {
     }
     assert_eq!(world.officer(&["rotate", "study"]).0, Some(3), "something follows the destruction");
     drop(platform);
+}
+
+/// A data set of before the rotation becomes one of after it, with a manifest that openssl verifies; what was changed does not.
+fn check_conversion(world: &World) {
+    let text = fs::read_to_string(world.data().join("keys.toml")).unwrap();
+    let keys: toml::Table = toml::from_str(&text).unwrap();
+    let root = keys["projects"]["study"].as_str().unwrap();
+    let root: [u8; 32] = base64::Engine::decode(&base64::prelude::BASE64_STANDARD, root).unwrap().try_into().unwrap();
+    let token = |epoch, value: &[u8]| {
+        let scope = zegel_crypto::pseudonym::Scope { recipient: RECIPIENT, domain: "ssin", epoch, sender: None };
+        let mut out = Vec::new();
+        zegel_crypto::pseudonym::PseudonymRoot::new(&root).reversible(&scope).encode(value, &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    };
+    let set = |epoch| format!("niss,value\n{},7\n{},8\n", token(epoch, b"85061511796"), token(epoch, b"85061511895"));
+    let (old, new) = (world.batch("old.csv", &set(1)), world.path("new.csv"));
+    let dry = world.officer(&["rotate", "study", "--convert", &old, "--dry-run"]);
+    assert_eq!((dry.0, dry.1["tokens"]["reversible"].as_u64()), (Some(0), Some(2)), "{}", dry.1);
+    let convert = ["rotate", "study", "--convert", &old, "--out", &new];
+    let done = world.officer(&convert);
+    assert_eq!(done.0, Some(0), "{}", done.1);
+    assert_eq!(fs::read_to_string(&new).unwrap(), set(2));
+    assert_eq!(world.officer(&convert).0, Some(2), "a data set is replaced");
+    let manifest = fs::read_to_string(format!("{new}.manifest.toml")).unwrap();
+    let digest = |text: String| zegel_crypto::hash::sha256(text.as_bytes()).to_string();
+    assert!(manifest.contains(&digest(set(1))) && manifest.contains(&digest(set(2))), "{manifest}");
+    let mut openssl = Command::new("openssl");
+    openssl.args(["cms", "-verify", "-binary", "-inform", "DER", "-purpose", "any", "-out", "/dev/null", "-in"]);
+    openssl.arg(format!("{new}.manifest.toml.p7s")).arg("-content").arg(format!("{new}.manifest.toml"));
+    match openssl.arg("-CAfile").arg(world.path("officer.pem")).output() {
+        Ok(output) => assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr)),
+        Err(_) => assert!(std::env::var_os("ZEGEL_ORACLES").is_none(), "ZEGEL_ORACLES is set and openssl is absent"),
+    }
+    let [key, certificate] = ["stranger.key", "stranger.pem"].map(|name| world.path(name));
+    let strange =
+        ["project", "rotate", "study", "--convert", &old, "--dry-run", "--key", &key, "--certificate", &certificate];
+    assert_eq!(world.run(&strange).0, Some(3), "a stranger signs a manifest");
+    let text = set(1);
+    let damaged = world.batch("damaged.csv", &text.replace(",7", "A,7"));
+    let gone = world.path("gone.csv");
+    assert_eq!(world.officer(&["rotate", "study", "--convert", &damaged, "--out", &gone]).0, Some(3));
+    assert!(!std::path::Path::new(&gone).exists(), "a half of a data set is left");
+}
+
+#[test]
+fn the_key_file_is_sealed_exchanged_and_useless_without_its_passphrase() {
+    let world = World::new();
+    let document = world.batch("study.toml", &world.draft("study"));
+    world.sign(&document, SENDER, "hospital");
+    world.sign(&document, RECIPIENT, "registry");
+    assert_eq!(world.officer(&["activate", &document]).0, Some(0));
+    let file = || fs::read_to_string(world.data().join("keys.toml")).unwrap();
+    assert!(file().contains("study"));
+    let places = [("first", "correct horse battery"), ("second", "another battery horse")].map(|(name, text)| {
+        let path = world.batch(name, &format!("{text}\n"));
+        fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        format!("file:{path}")
+    });
+    let with = |place: &str, arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_zegel"));
+        command.args(arguments).args(["--json", "--data"]).arg(world.data()).env("ZEGEL_KEYS__PASSPHRASE", place);
+        let output = command.output().unwrap();
+        (output.status.code(), serde_json::from_slice::<Value>(&output.stdout).unwrap())
+    };
+    assert_eq!(world.run(&["keys", "seal"]).0, Some(2), "it is sealed under nothing");
+    assert_eq!(with(&places[0], &["keys", "status"]).1["sealed"], false, "a file of before does not open");
+    assert_eq!(with(&places[0], &["keys", "seal"]).0, Some(0));
+    assert!(!file().contains("study") && file().contains("argon2id"), "{}", file());
+    assert_eq!(with(&places[1], &["keys", "status"]).0, Some(1), "another passphrase opens it");
+    let without = world.run(&["keys", "status"]);
+    assert!(without.1["error"]["text"].as_str().is_some_and(|text| text.contains("keys.passphrase")), "{}", without.1);
+    assert_eq!(with(&places[0], &["keys", "passphrase", "--new", &places[1]]).0, Some(0));
+    assert_eq!(with(&places[0], &["keys", "status"]).0, Some(1), "the old passphrase opens it");
+    let now = with(&places[1], &["keys", "status"]);
+    assert_eq!((now.1["sealed"].as_bool(), now.1["project_roots"].as_u64()), (Some(true), Some(1)), "{}", now.1);
+    let (_, status) = with(&places[1], &["project", "status"]);
+    assert_eq!(status["projects"][0]["state"], "in-force", "{status}");
 }
 
 #[test]
@@ -351,12 +429,6 @@ fn seals_codes_for_those_whom_the_agreement_names_within_their_quota_and_logs_wh
     let decoded = decode(RECIPIENT);
     assert_eq!(decoded.1["Response"][0]["DecodedData"]["OutputData"], "85061511796", "{}", decoded.1);
     assert_eq!(decoded.1["Response"][1]["DecodedData"]["OutputData"], "Amélie");
-    let log = world.ok(&["seals", "log", "invoices"]);
-    assert_eq!(log["log"].as_array().unwrap().len(), 1, "{log}");
-    assert_eq!(log["log"][0]["items"], 2);
-    assert!(!log.to_string().contains("85061511796"));
-    drop(platform);
-}
     let digits = world.batch("digits.txt", "85061511796\n");
     let text = |arguments: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_zegel"));
@@ -367,3 +439,9 @@ fn seals_codes_for_those_whom_the_agreement_names_within_their_quota_and_logs_wh
     assert!(coded.len() == 11 && coded != "85061511796" && coded.bytes().all(|byte| byte.is_ascii_digit()), "{coded}");
     let coded = world.batch("coded.txt", &coded);
     assert_eq!(text(&["decode", "invoices", "--caller", RECIPIENT, "--digits", &coded]), "85061511796");
+    let log = world.ok(&["seals", "log", "invoices"]);
+    assert_eq!(log["log"].as_array().unwrap().len(), 2, "{log}");
+    assert_eq!(log["log"][0]["items"], 2);
+    assert!(!log.to_string().contains("85061511796"));
+    drop(platform);
+}

@@ -11,6 +11,7 @@
 
 mod coarse;
 mod compiled;
+pub mod convert;
 mod csv_rows;
 mod dates;
 mod fhir;
@@ -20,17 +21,17 @@ pub mod form;
 mod hl7;
 mod job;
 mod json;
-mod json_stream;
 mod json_rows;
+mod json_stream;
 pub mod ledger;
 mod lines;
 mod ndjson_rows;
 mod outlet;
 mod paths;
 pub mod project;
+pub mod quarantine;
 mod quota;
 mod random;
-pub mod quarantine;
 mod records;
 mod references;
 mod refusal;

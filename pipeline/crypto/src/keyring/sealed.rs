@@ -22,6 +22,7 @@ use argon2::{Algorithm, Argon2, Params, Version};
 use aws_lc_rs::aead;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use zeroize::Zeroizing;
@@ -119,9 +120,10 @@ impl From<&'static str> for OpenError {
 pub(super) fn is_sealed(toml: &str) -> bool {
     #[derive(Deserialize)]
     struct Head {
-        format: u32,
+        #[serde(rename = "kdf")]
+        _kdf: IgnoredAny,
     }
-    toml::from_str::<Head>(toml).is_ok_and(|head| head.format == FORMAT)
+    toml::from_str::<Head>(toml).is_ok()
 }
 
 impl Derived {

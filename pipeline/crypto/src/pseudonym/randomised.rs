@@ -26,6 +26,12 @@ impl fmt::Debug for Randomised {
 }
 
 impl Randomised {
+    /// `<kind>.<kid>`: how each of its tokens begins.
+    #[must_use]
+    pub fn head(&self) -> &str {
+        &self.head
+    }
+
     /// Appends a token of `value`. `nonce` is fresh random bytes.
     ///
     /// # Errors

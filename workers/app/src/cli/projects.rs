@@ -126,7 +126,10 @@ pub enum Project {
         destroy_keys: bool,
     },
     /// Make tokens with the next generation of keys
-    #[command(after_help = "Example:\n  zegel project rotate lab-registry --key officer.key --certificate officer.pem")]
+    #[command(
+        after_help = "Examples:\n  zegel project rotate lab-registry --key officer.key --certificate officer.pem\n  \
+        zegel project rotate lab-registry --convert old.csv --out new.csv --key officer.key --certificate officer.pem"
+    )]
     Rotate(Rotate),
     /// Preview what the recipient of a batch would get, under a throw-away key; nothing is sent
     #[command(after_help = "Example:\n  zegel project try --project lab.toml --batch patients.csv --out preview.csv")]
@@ -144,9 +147,6 @@ pub enum Project {
         #[arg(long, value_name = "ADDRESS")]
         sender: Option<String>,
     },
-    /// List every project with what holds for it now
-    #[command(after_help = "Example:\n  zegel project status")]
-    Status {
     /// Show what small cells held back, batch by batch
     #[command(after_help = "Example:\n  zegel project cells open-register")]
     Cells {
@@ -157,6 +157,9 @@ pub enum Project {
         #[arg(value_name = "NAME")]
         name: String,
     },
+    /// List every project with what holds for it now
+    #[command(after_help = "Example:\n  zegel project status")]
+    Status {
         /// Which platform
         #[command(flatten)]
         server: Server,
@@ -207,6 +210,15 @@ pub struct Rotate {
     /// First day of the new keys, YYYY-MM-DD, UTC (default: today)
     #[arg(long, value_name = "DAY")]
     pub effective: Option<String>,
+    /// Decide nothing: make the tokens in this data set of the recipient anew with the keys in force, and sign what was done
+    #[arg(long, value_name = "FILE", conflicts_with = "effective")]
+    pub convert: Option<PathBuf>,
+    /// Where the converted data set goes; FILE.manifest.toml and its signature lie beside it
+    #[arg(long, value_name = "FILE", requires = "convert")]
+    pub out: Option<PathBuf>,
+    /// Only count what would be converted
+    #[arg(long, requires = "convert")]
+    pub dry_run: bool,
 }
 
 /// A private key and its certificate.

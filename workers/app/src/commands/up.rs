@@ -2,6 +2,7 @@
 
 use super::Place;
 use crate::failed::Failed;
+use crate::passphrase::Source;
 use crate::platform;
 use crate::term::{self, Report};
 use crate::{backend, roles, signals, telemetry};
@@ -19,6 +20,9 @@ pub fn run(place: &Place) -> Result<Report, Failed> {
         return Err(Failed::refused("roles-embedded", text));
     }
     telemetry::start(&config.log);
+    if config.keys.passphrase == Source::Nowhere {
+        tracing::warn!("the key file is not sealed: whoever has it has every key (setting keys.passphrase)");
+    }
     let begun = Instant::now();
     platform::runtime()?.block_on(async {
         let running = platform::start(&config, platform::schedule(&config)?).await?;

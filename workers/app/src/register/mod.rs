@@ -14,7 +14,7 @@ use crate::failed::Failed;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use schemas::messages::Reason;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,6 +26,7 @@ use zegel_ttp::project::agreement::{Agreement, Dossier, Fault, SignedDocument, S
 use zegel_ttp::project::book::{self, Lawful, Listed, ProjectBook};
 use zegel_ttp::project::desk::{Desk, DeskError, Details, Filing, Overview};
 use zegel_ttp::project::entry::{Deed, Entry};
+use zegel_ttp::project::register::Standing;
 use zegel_ttp::project::{ProjectDocument, is_name};
 
 /// Most projects of one installation: far above what a committee allows in a decade, low enough to be read at start.
@@ -43,6 +44,18 @@ pub struct FileRegister {
     book: Arc<ProjectBook>,
     /// What the folder looked like when it was last read; held while it is read or written.
     seen: Mutex<Option<Vec<papers::Mark>>>,
+}
+
+/// A project in force, with its keys.
+pub struct Held {
+    /// Every version that was activated.
+    pub documents: BTreeMap<u32, ProjectDocument>,
+    /// Its key root.
+    pub root: ProjectRoot,
+    /// Generation of its keys.
+    pub epoch: u32,
+    /// Who decides in this installation.
+    pub officers: Vec<SignerCertificate>,
 }
 
 /// One project's papers, read and judged.
@@ -152,6 +165,24 @@ impl FileRegister {
             }
         }
         Ok(cases)
+    }
+
+    /// What a project holds now, for whoever works with its keys beside the platform.
+    ///
+    /// # Errors
+    /// When its papers or keys do not hold, or it is retired.
+    pub fn held(&self, name: &str) -> Result<Held, Failed> {
+        let refused = |reason: &Reason, why: &str| Failed::refused(&reason.code, format!("{}: {why}", reason.text));
+        let officers = self.officers().map_err(|why| refused(&book::inactive(), &why))?;
+        let case = self.find(name).map_err(|error| Failed::refused("ZGL-NOT-FOUND", error.to_string()))?;
+        let (agreement, root) = case.judged.map_err(|(reason, why)| refused(&reason, &why))?;
+        let root = root.ok_or_else(|| refused(&book::without_keys(), "they were destroyed"))?;
+        match agreement.register.standing(book::day_of(self.clock.now())) {
+            Standing::InForce(period) => {
+                Ok(Held { documents: agreement.documents, root, epoch: period.epoch, officers })
+            }
+            _ => Err(Failed::refused("ZGL-TTP-INACTIVE", "the project is not in force today")),
+        }
     }
 
     fn officers(&self) -> Result<Vec<SignerCertificate>, String> {

@@ -6,7 +6,7 @@ use schemas::messages::{Content, Inbound, Opened, Part, QuarantineOrder, Quarant
 use schemas::{Envelope, Key, MessageId, Millis, Payload, Sha256};
 use std::collections::BTreeMap;
 use zegel_core::slot::spaces::QUARANTINE;
-use zegel_core::{Context, Decision, Effects, Interrupt, Keys, Message, Read, View, Worker, names};
+use zegel_core::{Context, Decision, Effects, Interrupt, Message, Read, View, Worker, names};
 use zegel_crypto::Keyring;
 use zegel_ttp::quarantine::{HELD_MAX, Head, HeldRow, KEPT_MS, number};
 use zegel_ttp::{CompiledProject, ProjectDocument, Ttp};

@@ -43,12 +43,15 @@ pub fn run(place: &Place, wanted: &Project) -> Result<Report, Failed> {
             let target = Target::choose(place, server)?;
             decide::retire(&target, (name, reason), identity, effective.as_deref(), *destroy_keys)
         }
-        Project::Rotate(wanted) => decide::rotate(&Target::choose(place, &wanted.server)?, wanted),
+        Project::Rotate(wanted) => match &wanted.convert {
+            Some(input) => convert::convert(place, wanted, input),
+            None => decide::rotate(&Target::choose(place, &wanted.server)?, wanted),
+        },
         Project::Try { project, batch, out, sender } => preview::preview(project, batch, out, sender.as_deref()),
+        Project::Cells { server, name } => cells::show(&place.folder()?.operator(server)?, name),
         Project::Status { server } => show::status(&Target::choose(place, server)?),
     }
 }
-        Project::Cells { server, name } => cells::show(&place.folder()?.operator(server)?, name),
 
 /// Adds an officer's certificate to those who decide in this data folder.
 fn officer(place: &Place, certificate: &Path) -> Result<Report, Failed> {
