@@ -246,6 +246,16 @@ pub fn verify(content: &[u8], signature: &[u8]) -> Result<Verified, SignedError>
     cms_form::verify(content, signature)
 }
 
+/// Verifies a signature that has its content inside (DER, as `openssl cms -sign -nodetach -binary -md sha256 -outform DER` makes
+/// it), and takes it off. Whose it is, the caller sees by [`SignerCertificate::fingerprint`]. The content is copied once; the caller
+/// bounds its size.
+///
+/// # Errors
+/// As [`verify`].
+pub fn open(signed: &[u8]) -> Result<(Vec<u8>, Verified), SignedError> {
+    cms_form::open(signed)
+}
+
 /// The SHA-256 fingerprint of a certificate in PEM, as `openssl x509 -noout -fingerprint -sha256` prints it.
 ///
 /// # Errors

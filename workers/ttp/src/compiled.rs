@@ -15,8 +15,8 @@ use crate::refusal::{ROWS_NAMED, refusal};
 use crate::values::{Cell, Work};
 use chrono::NaiveDate;
 use schemas::messages::Reason;
-use schemas::{MailboxAddress, Millis};
-use std::collections::{HashMap, HashSet};
+use schemas::{MailboxAddress, Millis, Sha256};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use zegel_crypto::envelope::SealedFor;
 use zegel_crypto::pseudonym::{Draw, PseudonymRoot, Scope};
@@ -49,6 +49,8 @@ pub struct CompiledProject {
     pub(crate) patterns: Patterns,
     /// The same, with the columns' new names: for what comes back.
     pub(crate) patterns_back: Patterns,
+    /// Whose signature each sender's batches carry; none where batches come unsigned.
+    signers: Option<BTreeMap<MailboxAddress, Sha256>>,
     root: PseudonymRoot,
     epoch: u32,
     identifiers_per_day: u64,
@@ -122,6 +124,7 @@ impl CompiledProject {
             ),
             rows_named: ROWS_NAMED,
             fields: document.fields,
+            signers: document.signed.then_some(document.certificates),
             root: PseudonymRoot::new(root),
             epoch,
             identifiers_per_day: document.quota.identifiers_per_day,
@@ -156,6 +159,12 @@ impl CompiledProject {
     #[must_use]
     pub fn seals(&self) -> Option<&Seals> {
         self.seals.as_ref()
+    }
+
+    /// The certificate with which this sender's batches are signed: the outer none where they come unsigned, the inner one where the
+    /// document names no certificate of the sender.
+    pub(crate) fn signer(&self, sender: &MailboxAddress) -> Option<Option<Sha256>> {
+        self.signers.as_ref().map(|signers| signers.get(sender).copied())
     }
 
     /// Generation of its keys.

@@ -39,6 +39,7 @@ mod run;
 mod scrub;
 pub mod seals;
 mod shuffle;
+mod signature;
 mod sketch;
 pub mod small_cells;
 mod transcode;

@@ -130,6 +130,9 @@ pub struct ProjectDocument {
     /// What a bad row does to its batch.
     #[serde(default)]
     pub bad_rows: BadRows,
+    /// Whether each batch comes as CMS SignedData of its sender, which is checked and taken off.
+    #[serde(default)]
+    pub signed: bool,
     /// The form of batches; CSV or NDJSON, whichever comes, if not stated.
     #[serde(default)]
     pub format: Option<FormatName>,

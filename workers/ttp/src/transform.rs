@@ -18,7 +18,7 @@ use crate::shuffle::ScratchDir;
 use crate::sketch::Sketch;
 use crate::small_cells::{CellsReport, Ledger, NoLedger};
 use crate::transcode::Transcode;
-use crate::{csv_rows, fhir, fixed_rows, hl7, json_rows, ndjson_rows, xml_rows};
+use crate::{csv_rows, fhir, fixed_rows, hl7, json_rows, ndjson_rows, signature, xml_rows};
 use schemas::MailboxAddress;
 use schemas::messages::BadRow;
 use std::io::{BufRead, Read, Write};
@@ -130,6 +130,16 @@ pub fn transform_counted<'a>(
     random: &'a mut dyn FnMut(&mut [u8]),
     ledger: &mut dyn Ledger,
 ) -> Result<Summary, TransformError> {
+    let opened;
+    let mut inside: &[u8];
+    let input = match project.signer(sender) {
+        None => input,
+        Some(signer) => {
+            opened = signature::strip(input, signer)?;
+            inside = &opened;
+            &mut inside as &mut dyn BufRead
+        }
+    };
     let outlet = Outlet::new(project.rows, output, scratch, random);
     let mut run = Run::new(project, sender, Way::Forward, outlet, scratch);
     let format = read(&mut run, input)?;

@@ -1,4 +1,4 @@
-//! The CMS form of a detached signature: built, and read back strictly.
+//! The CMS form of a signature: built detached, and read back strictly, detached or around its content.
 
 use super::certificate::{ecdsa, may_sign, millis, time};
 use super::{Identity, Key, SignedError, SignerCertificate, Verified};
@@ -67,11 +67,30 @@ pub(super) fn build(identity: &Identity, content: &[u8], now: Millis) -> Result<
 
 /// See [`super::verify`].
 pub(super) fn verify(content: &[u8], signature: &[u8]) -> Result<Verified, SignedError> {
-    let info = ContentInfo::from_der(signature)?;
+    let signed = signed_data(signature)?;
+    ensure(signed.encap_content_info.econtent.is_none(), "it is not detached: the content is inside")?;
+    verify_over(&signed, content)
+}
+
+/// See [`super::open`].
+pub(super) fn open(bytes: &[u8]) -> Result<(Vec<u8>, Verified), SignedError> {
+    let signed = signed_data(bytes)?;
+    let inside =
+        signed.encap_content_info.econtent.as_ref().ok_or(SignedError::Refused("its content is not inside"))?;
+    let content = inside.decode_as::<OctetString>()?.into_bytes();
+    let verified = verify_over(&signed, &content)?;
+    Ok((content, verified))
+}
+
+fn signed_data(bytes: &[u8]) -> Result<SignedData, SignedError> {
+    let info = ContentInfo::from_der(bytes)?;
     ensure(info.content_type == ID_SIGNED_DATA, "it is not signed data")?;
     let signed = info.content.decode_as::<SignedData>()?;
-    let inside = &signed.encap_content_info;
-    ensure(inside.econtent_type == ID_DATA && inside.econtent.is_none(), "it is not detached: the content is inside")?;
+    ensure(signed.encap_content_info.econtent_type == ID_DATA, "it is over something else than plain data")?;
+    Ok(signed)
+}
+
+fn verify_over(signed: &SignedData, content: &[u8]) -> Result<Verified, SignedError> {
     let [signer] = signed.signer_infos.0.as_slice() else {
         return Err(SignedError::Refused("it has not exactly one signer"));
     };
@@ -80,7 +99,7 @@ pub(super) fn verify(content: &[u8], signature: &[u8]) -> Result<Verified, Signe
     let digests = signed.digest_algorithms.as_slice();
     ensure(digests.len() == 1 && digests.iter().all(is_sha256), "it is not over SHA-256 (with openssl: -md sha256)")?;
     ensure(signed.crls.is_none() && signer.unsigned_attrs.is_none(), "it holds unsigned additions")?;
-    let certificate = certificate_of(&signed, signer)?;
+    let certificate = certificate_of(signed, signer)?;
     ensure(may_sign(certificate)?, "the signer's certificate is not for signatures")?;
     let attributes = signer.signed_attrs.as_ref().ok_or(SignedError::Refused("it has no signed attributes"))?;
     check_content(signer, attributes, content)?;

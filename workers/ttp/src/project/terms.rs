@@ -111,6 +111,7 @@ impl ProjectDocument {
             (self.version >= 1, "version counts from 1"),
             (text(&self.deliberation), "deliberation is 1 to 256 characters"),
             (self.certificates.is_empty() || certified(&parties), "certificates names every party, and nobody else"),
+            (!self.signed || !self.certificates.is_empty(), "signed batches need certificates"),
             (quotas.into_iter().flatten().all(|quota| quota > 0), "a quota is at least 1"),
         ];
         let seals = self.seals.iter().flat_map(Seals::rules);

@@ -9,6 +9,7 @@ mod quarantine;
 mod real;
 mod real_trees;
 mod round_trips;
+mod signatures;
 mod tables;
 mod trees;
 mod worker;
