@@ -22,10 +22,12 @@
 //! something else (I8). No error or `Debug` shows a value, a token or a key.
 
 mod compact;
+mod encode_only;
 mod randomised;
 mod ssin;
 
 pub use compact::{Compact, ID_MAX};
+pub use encode_only::EncodeKeys;
 pub use randomised::{NONCE, Randomised};
 pub use ssin::SsinCipher;
 

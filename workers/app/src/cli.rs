@@ -13,7 +13,7 @@ pub use audit::Audit;
 pub use backends::{Backends, Migrate, Topology, TopologyAction, TopologyFormat};
 pub use keys::Keys;
 pub use mutations::Mutations;
-pub use projects::{Draft, IdentityFiles, OptionalIdentity, Project, Rotate};
+pub use projects::{Draft, Encode, IdentityFiles, OptionalIdentity, Project, Rotate};
 pub use quarantine::Quarantine;
 pub use seals::{Call, Seals};
 pub use timestamp::{Side, Timestamp};

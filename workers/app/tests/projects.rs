@@ -274,18 +274,7 @@ fn keys_rotate_and_a_retired_project_can_lose_them_for_good_with_proof() {
     for number in 1..=4 {
         let at = |ending: &str| world.data().join(format!("projects/study/{number:04}.{ending}"));
         let mut openssl = Command::new("openssl");
-        let verify = openssl.args([
-            "cms",
-            "-verify",
-            "-binary",
-            "-inform",
-            "DER",
-            "-purpose",
-            "any",
-            "-out",
-            "/dev/null",
-            "-in",
-        ]);
+        let verify = openssl.args("cms -verify -binary -inform DER -purpose any -out /dev/null -in".split(' '));
         let Ok(output) = verify
             .arg(at("p7s"))
             .arg("-content")
@@ -328,7 +317,7 @@ fn check_conversion(world: &World) {
     let digest = |text: String| zegel_crypto::hash::sha256(text.as_bytes()).to_string();
     assert!(manifest.contains(&digest(set(1))) && manifest.contains(&digest(set(2))), "{manifest}");
     let mut openssl = Command::new("openssl");
-    openssl.args(["cms", "-verify", "-binary", "-inform", "DER", "-purpose", "any", "-out", "/dev/null", "-in"]);
+    openssl.args("cms -verify -binary -inform DER -purpose any -out /dev/null -in".split(' '));
     openssl.arg(format!("{new}.manifest.toml.p7s")).arg("-content").arg(format!("{new}.manifest.toml"));
     match openssl.arg("-CAfile").arg(world.path("officer.pem")).output() {
         Ok(output) => assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr)),
@@ -343,6 +332,62 @@ fn check_conversion(world: &World) {
     let gone = world.path("gone.csv");
     assert_eq!(world.officer(&["rotate", "study", "--convert", &damaged, "--out", &gone]).0, Some(3));
     assert!(!std::path::Path::new(&gone).exists(), "a half of a data set is left");
+}
+
+#[test]
+fn a_one_way_project_is_encoded_without_any_key_that_decodes() {
+    let world = World::new();
+    fs::remove_dir_all(world.data()).unwrap();
+    let fields = "[[fields]]\npath = \"niss\"\nkind = \"ssin\"\naction = \"one-way\"\n[[fields]]\npath = \"no\"\naction = \"one-way\"\n\
+        domain = \"no\"\nscope = \"sender\"\n[[fields]]\npath = \"value\"\naction = \"keep\"\n";
+    let head = |name: &str| {
+        format!(
+            "name = \"{name}\"\nsenders = [\"{SENDER}\"]\nrecipient = \"{RECIPIENT}\"\nrows = \"keep\"\n\
+             valid = {{ from = \"2026-01-01\", until = \"2099-12-31\" }}\n"
+        )
+    };
+    let document = world.batch("counts.toml", &(head("counts") + fields));
+    world.ok(&["project", "activate", "--trial", &document]);
+    let keys = world.path("encode.keys");
+    assert_eq!(world.ok(&["project", "encode-keys", "counts", "--sender", SENDER, "--out", &keys])["keys"], 2);
+    let stranger = ["project", "encode-keys", "counts", "--sender", "NIHII-HOSPITAL:71000931", "--out", &keys];
+    assert_eq!(world.run(&stranger).0, Some(3));
+    let platform = world.up();
+    for address in [SENDER, RECIPIENT] {
+        world.ok(&["mailbox", "open", address]);
+    }
+    let batch = world.batch("batch.csv", "niss,no,value\n85061511796,A1,7\n");
+    assert_eq!(world.send("counts", &batch).0, "delivered");
+    let item = world.ok(&["inbox", RECIPIENT])["items"][0]["id"].as_str().unwrap().to_owned();
+    let received = world.path("received");
+    world.ok(&["inbox", RECIPIENT, "--read", &item, "--out", &received]);
+    let delivered = fs::read_dir(&received).unwrap().next().unwrap().unwrap().path();
+    drop(platform);
+    // Without data folder, key file and platform.
+    fs::remove_dir_all(world.data()).unwrap();
+    let out = world.path("encoded.csv");
+    let encode = |document: &str, out: &str| {
+        world.run(&[
+            "project",
+            "encode",
+            "--project",
+            document,
+            "--keys",
+            &keys,
+            "--sender",
+            SENDER,
+            "--batch",
+            &batch,
+            "--out",
+            out,
+        ])
+    };
+    let encoded = encode(&document, &out);
+    assert_eq!(encoded.0, Some(0), "{}", encoded.1);
+    assert_eq!(fs::read_to_string(&out).unwrap(), fs::read_to_string(delivered).unwrap());
+    let reversible = world.batch("other.toml", &(head("counts") + &fields.replacen("one-way", "pseudonym", 1)));
+    let refused = encode(&reversible, &world.path("none.csv"));
+    assert_eq!(refused.0, Some(3), "{}", refused.1);
 }
 
 #[test]

@@ -18,8 +18,9 @@ use schemas::messages::Reason;
 use schemas::{MailboxAddress, Millis, Sha256};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
+use zegel_crypto::Secret32;
 use zegel_crypto::envelope::SealedFor;
-use zegel_crypto::pseudonym::{Draw, PseudonymRoot, Scope};
+use zegel_crypto::pseudonym::{Draw, EncodeKeys, OneWay, PseudonymRoot, Scope};
 
 /// The first generation of keys; a rotation raises it, and tokens carry it.
 const FIRST_EPOCH: u32 = 1;
@@ -52,6 +53,8 @@ pub struct CompiledProject {
     /// Whose signature each sender's batches carry; none where batches come unsigned.
     signers: Option<BTreeMap<MailboxAddress, Sha256>>,
     root: PseudonymRoot,
+    /// Where this process encodes only: all the keys that it has; the root is then one that nobody has.
+    encode_only: Option<EncodeKeys>,
     epoch: u32,
     identifiers_per_day: u64,
     seals: Option<Seals>,
@@ -126,10 +129,39 @@ impl CompiledProject {
             fields: document.fields,
             signers: document.signed.then_some(document.certificates),
             root: PseudonymRoot::new(root),
+            encode_only: None,
             epoch,
             identifiers_per_day: document.quota.identifiers_per_day,
             seals: document.seals,
         })
+    }
+
+    /// Makes a document ready for a process that encodes for one sender and has no key that decodes.
+    ///
+    /// # Errors
+    /// As [`CompiledProject::new`]; [`ProjectError::Field`] for a field that these keys are not enough for.
+    pub fn encode_only(
+        document: ProjectDocument,
+        keys: EncodeKeys,
+        sender: &MailboxAddress,
+    ) -> Result<CompiledProject, ProjectError> {
+        if document.small_cells.is_some() {
+            return Err(ProjectError::Rule(
+                "small cells need what earlier batches showed, which only the platform has",
+            ));
+        }
+        let lacks = |path: &str, rule| ProjectError::Field { path: path.to_owned(), rule };
+        for (field, domain, own) in one_way_domains(&document)? {
+            let (recipient, own) = (document.recipient.to_string(), own.then(|| sender.to_string()));
+            let scope = Scope { recipient: &recipient, domain, epoch: keys.epoch(), sender: own.as_deref() };
+            if keys.one_way(&scope).is_none() {
+                return Err(lacks(&field.path, "its key is not among those of this process"));
+            }
+        }
+        let nobodys = Secret32::random();
+        let epoch = keys.epoch();
+        let project = CompiledProject::with_epoch(document, nobodys.expose(), epoch)?;
+        Ok(CompiledProject { encode_only: Some(keys), ..project })
     }
 
     /// Has reports name so many bad rows instead of 100; a batch of which more are bad is counted to its end all the same.
@@ -252,6 +284,14 @@ impl CompiledProject {
         }
     }
 
+    /// None where this process lacks the key; its constructor has seen to it that it does not.
+    fn one_way(&self, scope: &Scope<'_>) -> Option<OneWay> {
+        match &self.encode_only {
+            Some(keys) => keys.one_way(scope),
+            None => Some(self.root.one_way(scope)),
+        }
+    }
+
     /// Tokens that are equal for equal values.
     fn linking(&self, field: &FieldDocument, scope: &Scope<'_>) -> Work {
         let is_reversible = field.action == ActionName::Pseudonym;
@@ -271,7 +311,7 @@ impl CompiledProject {
                 known: HashMap::new(),
             })),
             (_, true) => Work::Reversible(Box::new(self.root.reversible(scope))),
-            (_, false) => Work::OneWay(Box::new(self.root.one_way(scope))),
+            (_, false) => self.one_way(scope).map_or(Work::Drop, |maker| Work::OneWay(Box::new(maker))),
         }
     }
 
@@ -292,6 +332,33 @@ impl CompiledProject {
         let is_free = matches!(field.action, ActionName::Keep | ActionName::ScrubText) && field.kind == ValueKind::Text;
         field.prefix.is_none() && !is_free && field.action != ActionName::Replace
     }
+}
+
+/// The keys that an encode-only process needs: each one-way field, its domain, and whether each sender has its own.
+///
+/// # Errors
+/// [`ProjectError::Field`] for a field whose action needs more than a one-way key.
+pub fn one_way_domains(document: &ProjectDocument) -> Result<Vec<(&FieldDocument, &str, bool)>, ProjectError> {
+    let mut domains = Vec::new();
+    for field in &document.fields {
+        let is_id = matches!(field.kind, ValueKind::FhirId | ValueKind::FhirReference);
+        match field.action {
+            ActionName::Pseudonym | ActionName::Random | ActionName::ShiftDates => {
+                let rule = "pseudonym, random and shift-dates need keys that decode, or draw for patients";
+                return Err(ProjectError::Field { path: field.path.clone(), rule });
+            }
+            ActionName::OneWay if is_id => {
+                let rule = "ids and references need the platform";
+                return Err(ProjectError::Field { path: field.path.clone(), rule });
+            }
+            ActionName::OneWay => {
+                let domain = field.domain.as_deref().unwrap_or(field.kind.name());
+                domains.push((field, domain, field.scope.is_some()));
+            }
+            _ => {}
+        }
+    }
+    Ok(domains)
 }
 
 fn start_of(day: NaiveDate) -> Millis {

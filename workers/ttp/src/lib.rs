@@ -50,7 +50,7 @@ mod xml_rows;
 mod xml_tree;
 
 pub use coarse::Area;
-pub use compiled::CompiledProject;
+pub use compiled::{CompiledProject, one_way_domains};
 pub use project::book::ProjectBook;
 pub use project::{ProjectDocument, ProjectError};
 pub use refusal::TransformError;

@@ -130,19 +130,12 @@ pub fn transform_counted<'a>(
     random: &'a mut dyn FnMut(&mut [u8]),
     ledger: &mut dyn Ledger,
 ) -> Result<Summary, TransformError> {
-    let opened;
-    let mut inside: &[u8];
-    let input = match project.signer(sender) {
-        None => input,
-        Some(signer) => {
-            opened = signature::strip(input, signer)?;
-            inside = &opened;
-            &mut inside as &mut dyn BufRead
-        }
-    };
     let outlet = Outlet::new(project.rows, output, scratch, random);
     let mut run = Run::new(project, sender, Way::Forward, outlet, scratch);
-    let format = read(&mut run, input)?;
+    let format = match project.signer(sender) {
+        None => read(&mut run, input)?,
+        Some(signer) => read(&mut run, &mut &signature::strip(input, signer)?[..])?,
+    };
     finish(run, format, ledger)
 }
 

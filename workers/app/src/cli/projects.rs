@@ -147,6 +147,25 @@ pub enum Project {
         #[arg(long, value_name = "ADDRESS")]
         sender: Option<String>,
     },
+    /// Write keys that encode batches of one sender and cannot decode, for a process of its own; one-way projects only
+    #[command(
+        after_help = "Example:\n  zegel project encode-keys counts --sender NIHII-HOSPITAL:71000436 --out encode.keys"
+    )]
+    EncodeKeys {
+        /// Which project
+        #[arg(value_name = "NAME")]
+        name: String,
+        /// Whose batches
+        #[arg(long, value_name = "ADDRESS")]
+        sender: String,
+        /// Where the keys go
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
+    /// Encode a batch with such keys, and nothing else: no data folder, no platform
+    #[command(after_help = "Example:\n  zegel project encode --project counts.toml --keys encode.keys \\\n      \
+        --sender NIHII-HOSPITAL:71000436 --batch patients.csv --out encoded.csv")]
+    Encode(Encode),
     /// Show what small cells held back, batch by batch
     #[command(after_help = "Example:\n  zegel project cells open-register")]
     Cells {
@@ -193,6 +212,26 @@ pub struct Draft {
     /// The certificate with which a party signs, ADDRESS=FILE.pem (repeatable)
     #[arg(long, value_name = "ADDRESS=FILE")]
     pub certificate: Vec<String>,
+}
+
+/// `zegel project encode`.
+#[derive(Debug, Args)]
+pub struct Encode {
+    /// The document
+    #[arg(long, value_name = "FILE")]
+    pub project: PathBuf,
+    /// What `zegel project encode-keys` wrote
+    #[arg(long, value_name = "FILE")]
+    pub keys: PathBuf,
+    /// Whose batch
+    #[arg(long, value_name = "ADDRESS")]
+    pub sender: String,
+    /// The batch
+    #[arg(long, value_name = "FILE")]
+    pub batch: PathBuf,
+    /// Where the result goes
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
 }
 
 /// `zegel project rotate`.

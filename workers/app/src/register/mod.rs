@@ -26,7 +26,7 @@ use zegel_ttp::project::agreement::{Agreement, Dossier, Fault, SignedDocument, S
 use zegel_ttp::project::book::{self, Lawful, Listed, ProjectBook};
 use zegel_ttp::project::desk::{Desk, DeskError, Details, Filing, Overview};
 use zegel_ttp::project::entry::{Deed, Entry};
-use zegel_ttp::project::register::Standing;
+use zegel_ttp::project::register::{Period, Standing};
 use zegel_ttp::project::{ProjectDocument, is_name};
 
 /// Most projects of one installation: far above what a committee allows in a decade, low enough to be read at start.
@@ -48,6 +48,8 @@ pub struct FileRegister {
 
 /// A project in force, with its keys.
 pub struct Held {
+    /// The version in force.
+    version: u32,
     /// Every version that was activated.
     pub documents: BTreeMap<u32, ProjectDocument>,
     /// Its key root.
@@ -56,6 +58,13 @@ pub struct Held {
     pub epoch: u32,
     /// Who decides in this installation.
     pub officers: Vec<SignerCertificate>,
+}
+
+impl Held {
+    /// The document in force.
+    pub fn document(&self) -> &ProjectDocument {
+        &self.documents[&self.version]
+    }
 }
 
 /// One project's papers, read and judged.
@@ -179,7 +188,11 @@ impl FileRegister {
         let root = root.ok_or_else(|| refused(&book::without_keys(), "they were destroyed"))?;
         match agreement.register.standing(book::day_of(self.clock.now())) {
             Standing::InForce(period) => {
-                Ok(Held { documents: agreement.documents, root, epoch: period.epoch, officers })
+                let (documents, Period { version, epoch, .. }) = (agreement.documents, period);
+                match documents.contains_key(&version) {
+                    true => Ok(Held { version, documents, root, epoch, officers }),
+                    false => Err(refused(&book::altered(), "its document is missing")),
+                }
             }
             _ => Err(Failed::refused("ZGL-TTP-INACTIVE", "the project is not in force today")),
         }

@@ -3,6 +3,7 @@
 mod cells;
 mod convert;
 mod decide;
+mod encode;
 mod papers;
 pub mod preview;
 mod show;
@@ -48,6 +49,8 @@ pub fn run(place: &Place, wanted: &Project) -> Result<Report, Failed> {
             None => decide::rotate(&Target::choose(place, &wanted.server)?, wanted),
         },
         Project::Try { project, batch, out, sender } => preview::preview(project, batch, out, sender.as_deref()),
+        Project::EncodeKeys { name, sender, out } => encode::write_keys(place, name, sender, out),
+        Project::Encode(wanted) => encode::encode(wanted),
         Project::Cells { server, name } => cells::show(&place.folder()?.operator(server)?, name),
         Project::Status { server } => show::status(&Target::choose(place, server)?),
     }

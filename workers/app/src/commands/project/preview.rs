@@ -33,7 +33,7 @@ pub fn preview(document: &Path, batch: &Path, out: &Path, sender: Option<&str>) 
         ProjectDocument::parse(&text).map_err(|error| Failed::Usage(format!("{}: {error}", document.display())))?;
     let sender = sender.map(address).transpose()?.unwrap_or_else(|| document.senders[0].clone());
     let mut file = File::create(out).map_err(at(out))?;
-    let outcome = run(document, batch, &sender, &mut file)?;
+    let outcome = run(thrown_away(document)?, batch, &sender, &mut file)?;
     if outcome.is_err() {
         // Nothing would be delivered, so nothing is shown.
         fs::remove_file(out).map_err(at(out))?;
@@ -47,19 +47,27 @@ pub fn preview(document: &Path, batch: &Path, out: &Path, sender: Option<&str>) 
 /// The document or the batch cannot be read.
 pub fn rehearse(document: &str, batch: &Path, sender: &MailboxAddress) -> Result<Report, Failed> {
     let document = ProjectDocument::parse(document).map_err(|error| Failed::Failure(error.to_string()))?;
-    Ok(report(run(document, batch, sender, &mut io::sink())?, "nothing was sent"))
+    Ok(report(run(thrown_away(document)?, batch, sender, &mut io::sink())?, "nothing was sent"))
 }
 
-fn run(
-    document: ProjectDocument,
+/// The project under a key that nobody keeps.
+fn thrown_away(document: ProjectDocument) -> Result<CompiledProject, Failed> {
+    let mut root = [0; 32];
+    Keyring::generate_in_memory().random(&mut root);
+    CompiledProject::new(document, &root).map_err(|error| Failed::Usage(error.to_string()))
+}
+
+/// Puts a batch through; what comes of it, or why it is refused.
+///
+/// # Errors
+/// A file cannot be read or written.
+pub fn run(
+    mut project: CompiledProject,
     batch: &Path,
     sender: &MailboxAddress,
     out: &mut dyn Write,
 ) -> Result<Result<Summary, Reason>, Failed> {
     let keys = Keyring::generate_in_memory();
-    let mut root = [0; 32];
-    keys.random(&mut root);
-    let mut project = CompiledProject::new(document, &root).map_err(|error| Failed::Usage(error.to_string()))?;
     project.name_rows(ROWS_NAMED);
     let mut input = BufReader::with_capacity(BUFFER, File::open(batch).map_err(at(batch))?);
     let mut output = BufWriter::with_capacity(BUFFER, out);
@@ -76,7 +84,8 @@ fn run(
     }
 }
 
-fn report(outcome: Result<Summary, Reason>, what: &str) -> Report {
+/// What is said of an outcome.
+pub fn report(outcome: Result<Summary, Reason>, what: &str) -> Report {
     match outcome {
         Ok(summary) => {
             let text =
