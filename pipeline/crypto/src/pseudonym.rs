@@ -10,6 +10,7 @@
 //! | `H1.<kid>.<base64url(tag)>` | HMAC-SHA-256 cut to 16 bytes | never |
 //! | `R1.<kid>.<base64url(…)>` | AES-256-GCM-SIV with a random nonce ([`Randomised`]): equal values do not link | with the root |
 //! | `P` and 63 characters | AES-256-SIV, fit for a FHIR id ([`Compact`]) | with the root |
+//! | `N` and 28 characters | AES-256-SIV, binds a delivered row to its tokens ([`RowNumbers`]) | in its exchange |
 //! | 11 digits | FF1 over the ranked national numbers ([`SsinCipher`]) | with the root, unauthenticated |
 //!
 //! `kid` is `<epoch>-<8 hex digits>`; the digits are 4 bytes derived for (recipient, direction, domain, epoch), without
@@ -23,11 +24,13 @@
 
 mod compact;
 mod encode_only;
+mod numbers;
 mod randomised;
 mod ssin;
 
 pub use compact::{Compact, ID_MAX};
 pub use encode_only::EncodeKeys;
+pub use numbers::{PLACES_MAX, RowNumbers};
 pub use randomised::{NONCE, Randomised};
 pub use ssin::SsinCipher;
 
@@ -153,6 +156,14 @@ impl PseudonymRoot {
         let mac = Hmac::<Sha256>::new_from_slice(&key[..]);
         let Ok(mac) = mac else { unreachable!("HMAC takes keys of any length") };
         Draw(mac)
+    }
+
+    /// The maker of the row numbers of one exchange.
+    #[must_use]
+    pub fn row_numbers(&self, recipient: &str, epoch: u32, exchange: &[u8; 16]) -> RowNumbers {
+        let domain = hex::encode(exchange);
+        let scope = Scope { recipient, domain: &domain, epoch, sender: None };
+        RowNumbers { siv: self.siv(&scope, "row-number") }
     }
 
     fn siv(&self, scope: &Scope<'_>, purpose: &str) -> Aes256Siv {
