@@ -9,11 +9,14 @@
 use crate::keys::{Keys, KeysError, Sealed};
 use crate::slot::{Space, spaces};
 use crate::store::Read;
-use crate::worker::{Change, Context, Decision, Effects, Interrupt, Message, Produced, SetTimer, View, Worker};
+use crate::worker::{
+    Change, Context, Decision, Effects, Interrupt, JobError, Message, Produced, SetTimer, View, Worker,
+};
 use bytes::Bytes;
 use schemas::{Envelope, Key, MessageId, Millis, Payload};
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hasher};
+use std::ops::Bound;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// How often `decide` may ask for one more row before the bench says that it never ends.
@@ -57,11 +60,11 @@ impl Keys for TestKeys {
 type State = BTreeMap<(Space, Key), BTreeMap<Bytes, Bytes>>;
 
 /// A worker on a bench.
-pub struct Bench<W: Worker> {
+pub struct Bench<W: Worker, K: Keys = TestKeys> {
     /// The worker.
     pub worker: W,
     /// Its keys.
-    pub keys: TestKeys,
+    pub keys: K,
     /// The instant that it is told.
     pub now: Millis,
     /// Timers that are set, by key and name.
@@ -78,9 +81,17 @@ impl<W: Worker> Bench<W> {
     /// A bench with empty state that gives the worker one message a batch.
     #[must_use]
     pub fn new(worker: W) -> Bench<W> {
+        Bench::with_keys(worker, TestKeys::default())
+    }
+}
+
+impl<W: Worker, K: Keys> Bench<W, K> {
+    /// The same with keys of the test's own, where randomness matters.
+    #[must_use]
+    pub fn with_keys(worker: W, keys: K) -> Bench<W, K> {
         Bench {
             worker,
-            keys: TestKeys::default(),
+            keys,
             now: Millis(1_800_000_000_000),
             timers: BTreeMap::new(),
             state: State::new(),
@@ -94,7 +105,7 @@ impl<W: Worker> Bench<W> {
 
     /// The same with `messages` messages a batch, so that later ones see the changes of earlier ones in the view.
     #[must_use]
-    pub fn with_batch(mut self, messages: usize) -> Bench<W> {
+    pub fn with_batch(mut self, messages: usize) -> Bench<W, K> {
         self.batch = messages.max(1);
         self
     }
@@ -138,12 +149,27 @@ impl<W: Worker> Bench<W> {
     /// # Panics
     /// When the worker writes state of another owner, or asks for rows without end.
     pub fn decide(&mut self, envelope: Envelope) -> Result<Decision, Interrupt> {
+        self.decide_after(envelope, None)
+    }
+
+    /// As [`Bench::decide`] for a message whose job has ended with this outcome.
+    ///
+    /// # Errors
+    /// As [`Bench::decide`].
+    ///
+    /// # Panics
+    /// As [`Bench::decide`].
+    pub fn decide_after(
+        &mut self,
+        envelope: Envelope,
+        job: Option<Result<Bytes, JobError>>,
+    ) -> Result<Decision, Interrupt> {
         if self.in_batch == self.batch {
             self.commit();
         }
         self.in_batch += 1;
         self.number += 1;
-        let message = Message { number: self.number, envelope, attempt: 0, job: None };
+        let message = Message { number: self.number, envelope, attempt: 0, job };
         let decision = self.attempt(&message, |worker, view, context| worker.decide(&message, view, context))?;
         if let Decision::Done(effects) | Decision::Dead { effects, .. } = &decision {
             self.apply(message.key(), effects);
@@ -257,8 +283,11 @@ fn load(state: &State, read: &Read) -> Vec<(Bytes, Bytes)> {
             row.into_iter().map(copy).collect()
         }
         Read::Range { space, owner, from, to, limit, reverse } => {
-            let within = |sub: &Bytes| sub >= from && to.as_ref().is_none_or(|end| sub < end);
-            let rows = state.get(&(*space, *owner)).into_iter().flatten().filter(|(sub, _)| within(sub)).map(copy);
+            let end = to.clone().map_or(Bound::Unbounded, Bound::Excluded);
+            // A range that ends before it begins is empty, not a fault of the test.
+            let is_empty = to.as_ref().is_some_and(|to| to <= from);
+            let rows = state.get(&(*space, *owner)).filter(|_| !is_empty).into_iter();
+            let rows = rows.flat_map(|rows| rows.range((Bound::Included(from.clone()), end.clone()))).map(copy);
             if *reverse { rows.rev().take(*limit).collect() } else { rows.take(*limit).collect() }
         }
     }
