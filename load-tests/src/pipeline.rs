@@ -154,6 +154,7 @@ fn submission(world: &World, sender: &MailboxAddress, n: usize) -> Result<Outgoi
         receipts: ReceiptsWanted { published: true, ..ReceiptsWanted::default() },
         meta: BTreeMap::new(),
         project: Some("load".to_owned()),
+        handle: None,
         accepted: now,
     };
     let channel = topology::channels::by_name("mailbox.submitted").context("channel")?;

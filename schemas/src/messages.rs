@@ -44,6 +44,7 @@ payloads! {
     Expire => "be.zegel.mailbox.expire.v1",
     Inbound => "be.zegel.ttp.inbound.v1",
     QuarantineOrder => "be.zegel.ttp.quarantine.v1",
+    TtpWake => "be.zegel.ttp.wake.v1",
     Opened => "be.zegel.receipts.opened.v1",
     Answered => "be.zegel.receipts.answered.v1",
     Seen => "be.zegel.receipts.seen.v1",
@@ -142,6 +143,9 @@ pub struct Submission {
     /// TTP project; when set, the only recipient is the TTP's own address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub project: Option<String>,
+    /// With `project`: what comes back in the exchange of this handle, instead of a batch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handle: Option<MessageId>,
     /// When the edge took it.
     pub accepted: Millis,
 }
@@ -322,7 +326,7 @@ pub struct Expire {
     pub submission: MessageId,
 }
 
-/// `ttp.inbound`, key: project. A batch for the TTP.
+/// `ttp.inbound`, key: project. A batch for the TTP, or what a recipient sends back.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Inbound {
     /// The submission to answer.
@@ -338,6 +342,28 @@ pub struct Inbound {
     /// The sender's own reference, for what the sender is told; empty in messages of before.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub publication_id: String,
+    /// The exchange that the batch comes back in; none on the way there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handle: Option<MessageId>,
+}
+
+/// `ttp.inbound`, key: project. A timer of a project: something is to be done for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TtpWake {
+    /// The project's name.
+    pub project: String,
+    /// What.
+    pub work: TtpWork,
+}
+
+/// What a project's timer is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TtpWork {
+    /// Exchanges that are over are forgotten.
+    Tidy,
+    /// Batches that are held have waited for as long as they may.
+    Release,
 }
 
 /// The answer to a command that was sent through a channel and applied by its owner.

@@ -113,6 +113,9 @@ pub mod spaces {
     pub const SEALS: Space = Space { code: 31, name: "seals" };
     /// TTP batches that were refused and stand still; owner: project, sub: number.
     pub const QUARANTINE: Space = Space { code: 32, name: "quarantine" };
+    /// What a TTP project handed over and may come back, and what it holds until enough senders are together; owner: project,
+    /// sub: kind, and handle, instant or message number.
+    pub const EXCHANGES: Space = Space { code: 40, name: "exchanges" };
     /// For the conformance suites.
     pub const TEST: Space = Space { code: 99, name: "test" };
 
@@ -142,6 +145,7 @@ pub mod spaces {
         TTP_QUOTAS,
         SEALS,
         QUARANTINE,
+        EXCHANGES,
         TEST,
     ];
 }

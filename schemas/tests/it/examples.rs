@@ -54,6 +54,7 @@ pub fn submissions() -> Vec<Submission> {
         receipts: ALL_RECEIPTS,
         meta: meta(),
         project: None,
+        handle: None,
         accepted: NOON,
     };
     let batch = Submission {
@@ -64,7 +65,8 @@ pub fn submissions() -> Vec<Submission> {
         project: Some("lab-registry".to_owned()),
         ..plain.clone()
     };
-    vec![plain, batch]
+    let returned = Submission { handle: Some(id(7)), ..batch.clone() };
+    vec![plain, batch, returned]
 }
 
 pub fn deliveries() -> Vec<Deliver> {
@@ -126,20 +128,25 @@ pub fn answers() -> Vec<Answered> {
 }
 
 pub fn inbounds() -> Vec<Inbound> {
-    [Content::Attached, object()]
-        .map(|content| Inbound {
+    [(Content::Attached, None), (object(), None), (object(), Some(id(7)))]
+        .map(|(content, handle)| Inbound {
             submission: id(1),
             sender: hospital(),
             recipient: registry(),
             project: "lab-registry".to_owned(),
             part: part(content),
             publication_id: "P-2026-0001".to_owned(),
+            handle,
         })
         .into()
 }
 
 pub fn quarantine() -> Vec<QuarantineOrder> {
     vec![QuarantineOrder::Release { number: 7 }, QuarantineOrder::Drop { number: 7 }, QuarantineOrder::Clear]
+}
+
+pub fn wakes() -> Vec<TtpWake> {
+    [TtpWork::Tidy, TtpWork::Release].map(|work| TtpWake { project: "lab-registry".to_owned(), work }).into()
 }
 
 pub fn opened() -> Vec<Opened> {

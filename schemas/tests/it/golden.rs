@@ -25,6 +25,7 @@ fn every_payload_is_written_and_read_as_its_golden_file() {
     hold(examples::expiries(), &mut seen);
     hold(examples::inbounds(), &mut seen);
     hold(examples::quarantine(), &mut seen);
+    hold(examples::wakes(), &mut seen);
     hold(examples::opened(), &mut seen);
     hold(examples::answers(), &mut seen);
     hold(examples::seen(), &mut seen);

@@ -260,6 +260,7 @@ mod tests {
             sender: "NIHII-HOSPITAL:71000436".to_owned(),
             to: vec!["CBE:0123456749".to_owned()],
             project: None,
+            handle: None,
             title: None,
             receipts: Vec::new(),
             meta: Vec::new(),

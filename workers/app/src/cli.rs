@@ -6,6 +6,7 @@ mod keys;
 mod mutations;
 mod projects;
 mod quarantine;
+mod returns;
 mod seals;
 mod timestamp;
 
@@ -15,6 +16,7 @@ pub use keys::Keys;
 pub use mutations::Mutations;
 pub use projects::{Draft, Encode, IdentityFiles, OptionalIdentity, Project, Rotate};
 pub use quarantine::Quarantine;
+pub use returns::{InboxGet, Return};
 pub use seals::{Call, Seals};
 pub use timestamp::{Side, Timestamp};
 
@@ -76,8 +78,17 @@ pub enum Command {
     )]
     Seals(Seals),
     /// List a mailbox, read, move and delete its messages
-    #[command(after_help = "Example:\n  zegel inbox CBE:0123456749 --read 6f0c…e1 --out received/")]
+    #[command(
+        args_conflicts_with_subcommands = true,
+        subcommand_negates_reqs = true,
+        after_help = "Example:\n  zegel inbox CBE:0123456749 --read 6f0c…e1 --out received/\n  \
+        zegel inbox get 6f0c…e1 --out received/"
+    )]
     Inbox(Inbox),
+    /// Send back what was delivered for a TTP project, enriched, to the sender whom you do not know
+    #[command(after_help = "Example:\n  zegel return 6f0c…e1 --batch scored.csv --wait 60\n  \
+        zegel return 6f0c…e1 --batch scored.csv --address CBE:0123456749 --project lab-registry")]
+    Return(Return),
     /// Show the acknowledgements and errors in a sender's mailbox, or the life of one submission
     #[command(after_help = "Example:\n  zegel receipts NIHII-HOSPITAL:71000436")]
     Receipts(Receipts),
@@ -220,9 +231,12 @@ pub struct Inbox {
     /// Which platform
     #[command(flatten)]
     pub server: Server,
+    /// One message instead of a list
+    #[command(subcommand)]
+    pub get: Option<InboxGet>,
     /// Whose mailbox
-    #[arg(value_name = "ADDRESS")]
-    pub address: String,
+    #[arg(value_name = "ADDRESS", required = true)]
+    pub address: Option<String>,
     /// Which folder
     #[arg(long, value_enum, default_value = "inbox")]
     pub folder: Folder,

@@ -77,6 +77,7 @@ fn run(cli: Cli) -> Result<Report, Failed> {
         Command::Quarantine(wanted) => commands::quarantine::run(&place, wanted),
         Command::Send(wanted) => commands::send::run(&place, wanted),
         Command::Inbox(wanted) => commands::inbox::run(&place, wanted),
+        Command::Return(wanted) => commands::give_back::run(&place, wanted),
         Command::Receipts(wanted) => commands::inbox::receipts(&place, wanted),
         Command::Timestamp(wanted) => commands::timestamp::run(&place, wanted),
         Command::Audit(wanted) => commands::audit::run(&place, wanted),

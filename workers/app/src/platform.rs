@@ -13,6 +13,7 @@ use crate::folder::{Folder, private_folder, write_private};
 use crate::register::FileRegister;
 use crate::roles::Role;
 use crate::stamping::{self, Stamping, Upkeep};
+use crate::store_metrics;
 use schemas::{MailboxAddress, Millis};
 use std::fs;
 use std::net::SocketAddr;
@@ -345,6 +346,7 @@ fn front(
     backend: &Backend,
 ) -> Arc<Platform> {
     let (metrics, backend) = (ports.metrics.clone(), backend.clone());
+    let (book, clock) = (projects.book(), ports.clock.clone());
     Arc::new(Platform {
         broker: ports.broker,
         store: ports.store,
@@ -355,7 +357,10 @@ fn front(
         tokens,
         book: projects.book(),
         projects,
-        metrics: Arc::new(move || format!("{}{}", metrics.text(), backend.metrics())),
+        metrics: Arc::new(move || {
+            let hidden = store_metrics::anonymity(&book.anonymity(clock.now()));
+            format!("{}{}{hidden}", metrics.text(), backend.metrics())
+        }),
         config,
     })
 }

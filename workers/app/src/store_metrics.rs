@@ -1,4 +1,4 @@
-//! What the store counts, in the Prometheus text format 0.0.4.
+//! What the store counts, and how well projects hide their senders, in the Prometheus text format 0.0.4.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use zegel_embedded::Metrics;
@@ -33,6 +33,30 @@ pub fn counters(counters: &[(&str, &str, u64)]) -> String {
     out
 }
 
+/// Of each project how many may send, and among how few of them a delivery may be hidden. A project's name is its label.
+pub fn anonymity(projects: &[(String, usize, usize)]) -> String {
+    let metrics = [
+        (
+            "zegel_ttp_senders",
+            "Senders of the project.",
+            projects.iter().map(|(name, all, _)| (name, all)).collect::<Vec<_>>(),
+        ),
+        (
+            "zegel_ttp_anonymity_set",
+            "Fewest senders that a delivery may be hidden among.",
+            projects.iter().map(|(name, _, fewest)| (name, fewest)).collect(),
+        ),
+    ];
+    let mut out = String::new();
+    for (name, help, values) in metrics.into_iter().filter(|(_, _, values)| !values.is_empty()) {
+        out.push_str(&format!("# HELP {name} {help}\n# TYPE {name} gauge\n"));
+        for (project, value) in values {
+            out.push_str(&format!("{name}{{project=\"{project}\"}} {value}\n"));
+        }
+    }
+    out
+}
+
 fn one(out: &mut String, name: &str, help: &str, kind: &str, value: u64) {
     out.push_str(&format!("# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n"));
 }
@@ -40,6 +64,15 @@ fn one(out: &mut String, name: &str, help: &str, kind: &str, value: u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_project_says_how_well_it_hides_its_senders() {
+        let text = anonymity(&[("alone".to_owned(), 1, 1), ("lab".to_owned(), 9, 3)]);
+        assert!(text.contains("zegel_ttp_senders{project=\"lab\"} 9\n"), "{text}");
+        assert!(text.contains("zegel_ttp_anonymity_set{project=\"lab\"} 3\n"), "{text}");
+        assert_eq!(text.lines().count(), 8);
+        assert_eq!(anonymity(&[]), "");
+    }
 
     #[test]
     fn every_number_has_help_a_type_and_a_value() {

@@ -1,6 +1,6 @@
 //! Handing a file over: the fields it goes with, the id that makes a repetition harmless, and the final answer.
 
-use crate::client::{Client, list, number, text};
+use crate::client::{Client, escape, list, number, text};
 use crate::failed::{Failed, at};
 use serde_json::Value;
 use std::fs::File;
@@ -26,6 +26,8 @@ pub struct Letter {
     pub to: Vec<String>,
     /// The TTP project.
     pub project: Option<String>,
+    /// The exchange that the file goes back in.
+    pub handle: Option<String>,
     /// The title; none takes the file's name.
     pub title: Option<String>,
     /// Wanted acknowledgements: published, received, read.
@@ -79,7 +81,15 @@ pub fn send(client: &Client, letter: &Letter, file: &Path, publication_id: &str)
     let meta: Vec<(String, &str)> =
         letter.meta.iter().map(|(key, value)| (format!("meta.{key}"), value.as_str())).collect();
     pairs.extend(meta.iter().map(|(key, value)| (key.as_str(), *value)));
-    let answer = client.post_file("/v1/messages", &pairs, mime(&name), file)?;
+    let path = match &letter.handle {
+        // The handle says where to.
+        Some(handle) => {
+            pairs.retain(|(name, _)| *name != "to");
+            format!("/v1/returns/{}", escape(handle))
+        }
+        None => "/v1/messages".to_owned(),
+    };
+    let answer = client.post_file(&path, &pairs, mime(&name), file)?;
     Ok(Sent { submission: text(&answer, "submission").to_owned(), publication_id: publication_id.to_owned() })
 }
 
@@ -145,7 +155,8 @@ pub fn publication_id(file: &Path, letter: &Letter) -> Result<String, Failed> {
     let name = file_name(file)?;
     let mut all = content.finish().0.to_vec();
     let project = letter.project.as_deref().unwrap_or_default();
-    for text in [name.as_str(), project].into_iter().chain(letter.to.iter().map(String::as_str)) {
+    let handle = letter.handle.as_deref();
+    for text in [name.as_str(), project].into_iter().chain(handle).chain(letter.to.iter().map(String::as_str)) {
         all.extend_from_slice(text.as_bytes());
         // No name, project or address holds this byte, so what stands before it cannot run into what comes after.
         all.push(0);
@@ -195,6 +206,7 @@ mod tests {
             sender: "NIHII-HOSPITAL:71000436".to_owned(),
             to: vec![to.to_owned()],
             project: None,
+            handle: None,
             title: None,
             receipts: Vec::new(),
             meta: Vec::new(),

@@ -39,7 +39,8 @@ fn the_demo_leaves_what_it_promises_and_its_report_agrees_with_the_files() {
     assert!(["I1", "I2", "I3", "I4", "I5", "I6", "I7", "I8"].iter().all(|name| report["invariants"][name] == true));
 
     let delivered = files(&data.join("out/recipient"));
-    let rows: usize = delivered.iter().map(|file| fs::read_to_string(file).unwrap().lines().count() - 1).sum();
+    let rows: usize =
+        delivered.iter().map(|file| fs::read_to_string(file).unwrap().trim_end().lines().count() - 1).sum();
     assert_eq!(rows as u64, number("rows_out"));
     let bags = files(&data.join("out/bags"));
     let of_kind = |kind: &str| bags.iter().filter(|bag| bag.extension().is_some_and(|ending| ending == kind)).count();

@@ -6,7 +6,7 @@
 use crate::input::address;
 use crate::problem::{Answer, Problem};
 use schemas::messages::ReceiptsWanted;
-use schemas::{MailboxAddress, Sha256};
+use schemas::{MailboxAddress, MessageId, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Most recipients of one message.
@@ -32,6 +32,8 @@ pub(crate) struct Fields {
     pub(crate) file_name: String,
     pub(crate) mime: Option<String>,
     pub(crate) project: Option<String>,
+    /// What comes back in an exchange: its handle, from the path.
+    pub(crate) handle: Option<MessageId>,
     pub(crate) receipts: ReceiptsWanted,
     pub(crate) meta: BTreeMap<String, String>,
     pub(crate) digest: Option<Sha256>,
@@ -67,10 +69,30 @@ impl Fields {
                 .project
                 .map(|name| text(name, "project", NAME_MAX, "must have 1 to 255 characters"))
                 .transpose()?,
+            handle: None,
             receipts: receipts(given.receipts.as_deref().unwrap_or_default())?,
             meta: meta(given.meta)?,
             digest: given.digest.as_deref().map(digest).transpose()?,
         };
+        Ok(fields)
+    }
+
+    /// Reads the pairs of a return: it goes to the TTP, and needs neither a title nor the file's name.
+    pub(crate) fn of_return(
+        mut pairs: Vec<(String, String)>,
+        handle: MessageId,
+        ttp: &MailboxAddress,
+    ) -> Answer<Fields> {
+        pairs.push(("to".to_owned(), ttp.to_string()));
+        for name in ["title", "file_name"] {
+            if !pairs.iter().any(|(given, _)| given == name) {
+                pairs.push((name.to_owned(), "return".to_owned()));
+            }
+        }
+        let fields = Fields { handle: Some(handle), ..Fields::parse(pairs)? };
+        if fields.project.is_none() {
+            return Err(Problem::field("project", "is required: it stands beside the handle of the delivered message"));
+        }
         Ok(fields)
     }
 

@@ -8,12 +8,15 @@ use crate::body::Json;
 use crate::input::At;
 use crate::platform::Front;
 use crate::problem::{Answer, Problem};
+use crate::publish::stored;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
+use serde::Serialize;
 use std::borrow::Cow;
 use std::sync::Arc;
 use zegel_core::names;
 use zegel_ttp::ProjectDocument;
+use zegel_ttp::pool::{self, ReleaseReport};
 use zegel_ttp::project::desk::{Desk, DeskError, Details, Filing};
 
 /// `GET /v1/projects`.
@@ -23,13 +26,27 @@ pub(crate) async fn list(State(front): State<Arc<Front>>, caller: Caller) -> Ans
     Ok(axum::Json(serde_json::json!({ "projects": projects })).into_response())
 }
 
+/// A project, and how its batches were released.
+#[derive(Serialize)]
+struct Shown {
+    #[serde(flatten)]
+    details: Details,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    releases: Option<ReleaseReport>,
+}
+
 /// `GET /v1/projects/{name}`.
 pub(crate) async fn show(State(front): State<Arc<Front>>, caller: Caller, At(name): At<String>) -> Answer<Response> {
+    let owner = names::project_key(&*front.keys, &name);
     let details = front.desk(move |desk| desk.show(&name)).await?;
+    let is_operator = matches!(caller.0, Grant::Operator);
     if !front.may_read(caller, &details) {
         return Err(unknown());
     }
-    Ok(axum::Json(details).into_response())
+    // Among how few senders batches were released is for the officer, not for the recipient.
+    let rows = if is_operator { front.rows(pool::report_read(owner)).await? } else { Vec::new() };
+    let releases = rows.first().map(|(_, row)| stored::<ReleaseReport>(row)).transpose()?;
+    Ok(axum::Json(Shown { details, releases }).into_response())
 }
 
 /// `POST /v1/projects/{name}/root`: the commitment to the key root, which is made if there is none.

@@ -30,6 +30,7 @@ routes! {
     /// Calls that count against the requests in flight.
     CALLS, calls:
     "/v1/messages" => post submission::submit;
+    "/v1/returns/{handle}" => post submission::give_back;
     "/v1/submissions/{id}" => get submission::life;
     "/v1/boxes" => post boxes::open;
     "/v1/boxes/{address}" => get boxes::info;

@@ -1,4 +1,5 @@
-//! `POST /v1/messages`: a sender hands over a message; 202 means it is durable.
+//! `POST /v1/messages`: a sender hands over a message; 202 means it is durable. `POST /v1/returns/{handle}`: a recipient sends
+//! back what it was handed for a project; the same in every other respect.
 //!
 //! Order of the checks: token, fields (801 to 805 and our own), recipients' boxes, then the body while it streams (801),
 //! its digest (816), the PublicationId (`ZGL-PUB-REUSED`), and at last the channel (429, 503). Whatever is refused leaves
@@ -47,20 +48,43 @@ pub(crate) async fn submit(
     headers: HeaderMap,
     body: Body,
 ) -> Answer<Response> {
-    let mut fields = Fields::parse(input::pairs(&uri)?)?;
-    let sender = caller.owner(&front, &fields.sender)?;
+    let fields = Fields::parse(input::pairs(&uri)?)?;
+    take_in(&front, &caller, fields, &headers, body).await
+}
+
+/// `POST /v1/returns/{handle}`: what a recipient sends back to the sender whom it does not know.
+pub(crate) async fn give_back(
+    State(front): State<Arc<Front>>,
+    caller: Caller,
+    At(handle): At<MessageId>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer<Response> {
+    let fields = Fields::of_return(input::pairs(&uri)?, handle, &front.config.ttp)?;
+    take_in(&front, &caller, fields, &headers, body).await
+}
+
+async fn take_in(
+    front: &Front,
+    caller: &Caller,
+    mut fields: Fields,
+    headers: &HeaderMap,
+    body: Body,
+) -> Answer<Response> {
+    let sender = caller.owner(front, &fields.sender)?;
     fields.check_route(&front.config.ttp)?;
-    let mime = mime_of(fields.mime.take(), &headers)?;
-    body::plain(&headers)?;
+    let mime = mime_of(fields.mime.take(), headers)?;
+    body::plain(headers)?;
     let wanted = match fields.digest {
         Some(digest) => Some(digest),
-        None => body::content_digest(&headers)?,
+        None => body::content_digest(headers)?,
     };
     let submission = names::submission_id(&*front.keys, &fields.sender, &fields.publication_id);
     let known = front.look_up(sender, submission, &fields).await?;
 
     let limit = if fields.project.is_some() { front.config.batch_max } else { front.config.message_max };
-    let upload = Upload::receive(&front, body, limit).await?;
+    let upload = Upload::receive(front, body, limit).await?;
     if wanted.is_some_and(|wanted| wanted != upload.digest) {
         return Err(Problem::new("816", "SHA-256 of the content as it came differs from the one given"));
     }
@@ -68,7 +92,7 @@ pub(crate) async fn submit(
     let fingerprint = queries::fingerprint(&*front.keys, &payload);
     let first = match known {
         Some(first) => Some(first),
-        None => front.publish_once(sender, payload, fingerprint, &headers, upload).await?,
+        None => front.publish_once(sender, payload, fingerprint, headers, upload).await?,
     };
     if first.is_some_and(|first| first != fingerprint) {
         return Err(Problem::new("ZGL-PUB-REUSED", "choose a new publication id").at("publication_id"));
@@ -166,6 +190,7 @@ fn payload(submission: MessageId, fields: &Fields, mime: String, upload: &Upload
         receipts: fields.receipts,
         meta: fields.meta.clone(),
         project: fields.project.clone(),
+        handle: fields.handle,
         accepted,
     }
 }

@@ -19,10 +19,12 @@ pub const PAGE_MAX: usize = 100;
 /// they came. The same PublicationId with the same fingerprint is a repetition and gets the first answer; with another
 /// one it is refused (`ZGL-PUB-REUSED`).
 pub fn fingerprint(keys: &dyn Keys, submission: &Submission) -> Key {
-    let Submission { recipients, title, part, receipts, meta, project, .. } = submission;
+    let Submission { recipients, title, part, receipts, meta, project, handle, .. } = submission;
     let chosen = (recipients, title, &part.file_name, &part.mime, part.size, part.digest, receipts, meta, project);
     // Only strings, numbers and maps with string keys: these are always written.
-    let json = serde_json::to_vec(&chosen).unwrap_or_default();
+    let mut json = serde_json::to_vec(&chosen).unwrap_or_default();
+    // Behind the JSON, so that whatever has no handle keeps the fingerprint that it always had.
+    json.extend(handle.iter().flat_map(|handle| handle.0));
     keys.blind("publication", &json)
 }
 

@@ -61,7 +61,7 @@ impl Submissions {
     /// The first rule that the submission breaks, checked here again because a refusal costs nothing and a broken rule
     /// in a box stays for ever.
     fn broken_rule(&self, submission: &Submission, recipients: &[MailboxAddress]) -> Option<Reason> {
-        let Submission { part, publication_id, title, meta, project, .. } = submission;
+        let Submission { part, publication_id, title, meta, project, handle, .. } = submission;
         let chars = |text: &str| text.chars().count();
         let rules = [
             (recipients.len() <= RECIPIENTS_MAX, "recipients: at most 100"),
@@ -71,6 +71,7 @@ impl Submissions {
             (meta.len() <= 100, "metadata: at most 100 pairs"),
             (meta.iter().all(|(k, v)| chars(k) <= 250 && chars(v) <= 250), "metadata: at most 250 characters each"),
             (!matches!(part.content, Content::Stored(_)), "content: attached or an object"),
+            (handle.is_none() || project.is_some(), "handle: goes with a project"),
             (project.is_none() || *recipients == [self.ttp.clone()], "recipients: for a project, the TTP alone"),
         ];
         if let Some((_, rule)) = rules.iter().find(|(kept, _)| !kept) {
@@ -192,6 +193,7 @@ impl Out<'_> {
             project: project.to_owned(),
             part: submission.part.clone(),
             publication_id: submission.publication_id.clone(),
+            handle: submission.handle,
         };
         let key = names::project_key(self.context.keys, project);
         self.send(INBOUND, key, submission, &inbound, self.message.envelope.attachment.clone())

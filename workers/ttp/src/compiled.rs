@@ -5,6 +5,7 @@
 use crate::coarse::Buckets;
 use crate::fields::DAYS_DEFAULT;
 use crate::paths::Patterns;
+use crate::project::exchange::{Release, Returns};
 use crate::project::terms::Seals;
 use crate::project::{
     ActionName, BadRows, Coarseness, FieldDocument, FormatName, ProjectDocument, ProjectError, Rows, SmallCells,
@@ -15,12 +16,12 @@ use crate::refusal::{ROWS_NAMED, refusal};
 use crate::values::{Cell, Work};
 use chrono::NaiveDate;
 use schemas::messages::Reason;
-use schemas::{MailboxAddress, Millis, Sha256};
+use schemas::{MailboxAddress, MessageId, Millis, Sha256};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use zegel_crypto::Secret32;
 use zegel_crypto::envelope::SealedFor;
-use zegel_crypto::pseudonym::{Draw, EncodeKeys, OneWay, PseudonymRoot, Scope};
+use zegel_crypto::pseudonym::{Draw, EncodeKeys, OneWay, PseudonymRoot, RowNumbers, Scope};
 
 /// The first generation of keys; a rotation raises it, and tokens carry it.
 const FIRST_EPOCH: u32 = 1;
@@ -42,6 +43,11 @@ pub struct CompiledProject {
     /// How many bad rows a report names.
     pub(crate) rows_named: usize,
     pub(crate) fields: Vec<FieldDocument>,
+    /// What the recipient may add to what comes back: kept as it is.
+    pub(crate) added: Vec<FieldDocument>,
+    returns: Option<Returns>,
+    release: Option<Release>,
+    version: u32,
     /// Fields that say who a row is about, the one that counts first in front.
     pub(crate) patient: Vec<usize>,
     /// Fields that hold the patient's names.
@@ -102,6 +108,9 @@ impl CompiledProject {
         let (patient, names) = (of(&document.patient), of(&document.names));
         let small_cells = document.small_cells.as_ref().map(cells);
         let is_literal = !document.format.is_some_and(FormatName::is_tree);
+        let returns = document.return_terms();
+        let added: Vec<_> =
+            returns.iter().flat_map(|returns| &returns.fields).map(|path| FieldDocument::kept(path)).collect();
         Ok(CompiledProject {
             name: document.name,
             senders: document.senders.into_iter().collect(),
@@ -122,12 +131,16 @@ impl CompiledProject {
                 is_literal,
             ),
             patterns_back: Patterns::new(
-                document.fields.iter().map(|field| (field.output_name(), field.action)),
+                document.fields.iter().chain(&added).map(|field| (field.output_name(), field.action)),
                 is_literal,
             ),
             rows_named: ROWS_NAMED,
             fields: document.fields,
             signers: document.signed.then_some(document.certificates),
+            added,
+            returns,
+            release: document.release,
+            version: document.version,
             root: PseudonymRoot::new(root),
             encode_only: None,
             epoch,
@@ -181,6 +194,12 @@ impl CompiledProject {
         &self.recipient
     }
 
+    /// How many may send.
+    #[must_use]
+    pub fn senders(&self) -> usize {
+        self.senders.len()
+    }
+
     /// Distinct national numbers that one sender may have encoded in a day.
     #[must_use]
     pub fn identifiers_per_day(&self) -> u64 {
@@ -197,6 +216,35 @@ impl CompiledProject {
     /// document names no certificate of the sender.
     pub(crate) fn signer(&self, sender: &MailboxAddress) -> Option<Option<Sha256>> {
         self.signers.as_ref().map(|signers| signers.get(sender).copied())
+    }
+
+    /// What may come back; none where nothing may.
+    #[must_use]
+    pub fn returns(&self) -> Option<&Returns> {
+        self.returns.as_ref()
+    }
+
+    /// When its batches are handed over; none: at once.
+    #[must_use]
+    pub fn release(&self) -> Option<Release> {
+        self.release
+    }
+
+    /// Which of the project's documents this is.
+    #[must_use]
+    pub fn version(&self) -> u32 {
+        self.version
+    }
+
+    /// A field by its number: of the document, or behind them one that the recipient may add.
+    pub(crate) fn field(&self, number: usize) -> &FieldDocument {
+        let added = || &self.added[number - self.fields.len()];
+        self.fields.get(number).unwrap_or_else(added)
+    }
+
+    /// The row numbers of one exchange.
+    pub(crate) fn row_numbers(&self, handle: MessageId) -> RowNumbers {
+        self.root.row_numbers(&self.recipient.to_string(), self.epoch, &handle.0)
     }
 
     /// Generation of its keys.
@@ -234,6 +282,7 @@ impl CompiledProject {
         let sender = sender.to_string();
         self.fields
             .iter()
+            .chain(&self.added)
             .map(|field| {
                 let scope = Scope {
                     recipient: &recipient,

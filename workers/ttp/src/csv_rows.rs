@@ -8,6 +8,7 @@ use crate::compiled::CompiledProject;
 use crate::project::{ActionName, Delimiter, FieldDocument, Unlisted};
 use crate::records::{DELIMITERS, Record, Records};
 use crate::refusal::{Report, TransformError, refusal};
+use crate::row_number::{COLUMN, Carrier};
 use crate::run::Run;
 use crate::transform::ROW_MAX;
 use crate::values::quote;
@@ -26,6 +27,13 @@ pub(crate) struct Column {
     name: String,
     is_delivered: bool,
     is_plain: bool,
+}
+
+impl Column {
+    /// On the way back: the column of row numbers.
+    fn is_number(&self) -> bool {
+        self.field.is_none() && !self.is_delivered
+    }
 }
 
 /// Puts every row of a CSV batch through.
@@ -58,12 +66,16 @@ pub(crate) struct Table {
 impl Table {
     /// Writes the header.
     pub(crate) fn new(run: &mut Run<'_>, columns: Vec<Column>) -> Result<Table, TransformError> {
+        run.carrier = Carrier::Column;
         let mut line = Vec::new();
         for (index, column) in columns.iter().filter(|column| column.is_delivered).enumerate() {
             separate(index, &mut line);
             let start = line.len();
             line.extend_from_slice(column.name.as_bytes());
             quote(&mut line, start);
+        }
+        if run.binding.is_some() && !run.is_back() {
+            line.extend_from_slice(format!(",{COLUMN}").as_bytes());
         }
         line.push(b'\n');
         run.outlet.header(&line)?;
@@ -84,10 +96,19 @@ impl Table {
         }
         self.line.clear();
         if let Some(record) = record.ok().filter(|_| !run.report.is_row_bad()) {
+            self.take_number(run, &record);
             self.note(run, &record);
             self.write(run, &record);
         }
         run.end_row(&self.line)
+    }
+
+    fn take_number(&self, run: &mut Run<'_>, record: &Record<'_>) {
+        if run.is_return() {
+            let places = self.columns.iter().filter(|column| column.is_number()).filter_map(|column| column.input);
+            let numbers = places.filter_map(|place| record.get(place)).map(str::to_owned);
+            run.found_numbers(numbers);
+        }
     }
 
     fn note(&self, run: &mut Run<'_>, record: &Record<'_>) {
@@ -197,7 +218,7 @@ fn plan(run: &Run<'_>, names: &[String]) -> Result<Vec<Column>, Reason> {
         return Err(refusal("ZGL-TTP-COLUMNS", format!("{}: named twice", positions(&twice))));
     }
     if run.is_back() {
-        return Ok(columns_back(run, names));
+        return columns_back(run, names);
     }
     // A column that is dropped may be left out by the sender.
     let missing: Vec<_> = project
@@ -238,12 +259,30 @@ pub(crate) fn columns(project: &CompiledProject, place: impl Fn(&FieldDocument) 
 }
 
 /// The batch's columns, in its order; those of the project get their own names back.
-fn columns_back(run: &Run<'_>, names: &[String]) -> Vec<Column> {
+fn columns_back(run: &Run<'_>, names: &[String]) -> Result<Vec<Column>, Reason> {
     let fields = &run.project.fields;
+    if run.is_return() {
+        let is_delivered = |field: &&FieldDocument| field.action != ActionName::Drop;
+        let is_allowed = |name: &String| {
+            let mut known = fields.iter().filter(is_delivered).map(FieldDocument::output_name);
+            name == COLUMN
+                || known.any(|known| known == name)
+                || run.project.added.iter().any(|field| field.path == *name)
+        };
+        let others: Vec<_> = (0..names.len()).filter(|place| !is_allowed(&names[*place])).collect();
+        if !others.is_empty() {
+            let text = format!("{}: not among the fields that may come back", positions(&others));
+            return Err(refusal("ZGL-TTP-UNLISTED", text));
+        }
+        if !names.iter().any(|name| name == COLUMN) {
+            return Err(refusal("ZGL-TTP-MISSING", format!("missing: {COLUMN}")));
+        }
+    }
     let column = |(place, name): (usize, &String)| {
         let field = fields.iter().position(|field| field.output_name() == name && field.action != ActionName::Drop);
         let name = field.map_or(name, |field| &fields[field].path).clone();
-        Column { field, input: Some(place), name, is_delivered: true, is_plain: false }
+        let is_delivered = !(run.is_return() && field.is_none() && name == COLUMN);
+        Column { field, input: Some(place), name, is_delivered, is_plain: false }
     };
-    names.iter().enumerate().map(column).collect()
+    Ok(names.iter().enumerate().map(column).collect())
 }

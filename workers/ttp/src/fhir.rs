@@ -14,10 +14,12 @@
 use crate::json::{Json, Place};
 use crate::json_stream::JsonStream;
 use crate::refusal::{TransformError, refusal};
+use crate::row_number::{Carrier, take_fhir};
 use crate::run::Run;
 use crate::transform::{Format, ROW_MAX};
 use crate::values::json_string;
 use serde_json::value::RawValue;
+use std::borrow::Cow;
 use std::io::{self, BufRead};
 
 const BUNDLE: &str = "Bundle";
@@ -26,6 +28,7 @@ type Members = Vec<(String, Vec<u8>)>;
 
 /// Puts every resource of a FHIR batch through.
 pub(crate) fn run(run: &mut Run<'_>, input: &mut dyn BufRead) -> Result<Format, TransformError> {
+    run.carrier = Carrier::Fhir;
     let mut batch = Batch { run, stream: JsonStream::new(input), is_open: false, value: Vec::new(), out: Vec::new() };
     match batch.first() {
         Err(Trouble::Other(error)) => Err(error),
@@ -178,6 +181,7 @@ impl Batch<'_, '_> {
         self.run.begin_row();
         self.out.clear();
         let Some(text) = self.checked(bytes) else { return Ok(self.run.end_row(&[])?) };
+        let text = &*self.without_number(text);
         let mut json = Json { run: &mut *self.run, is_fhir: true };
         let bundle = json.below(Place::TOP, BUNDLE);
         let place = json.below(bundle, "entry");
@@ -192,7 +196,7 @@ impl Batch<'_, '_> {
                 .iter()
                 .any(|kind| self.out.windows(kind.len()).any(|window| window == *kind));
         match (is_whole, is_first) {
-            (false, _) => {}
+            (false, _) => self.run.skip_row(),
             (true, true) => self.run.end_first_row(&self.out)?,
             (true, false) => self.run.end_row(&self.out)?,
         }
@@ -203,12 +207,24 @@ impl Batch<'_, '_> {
         self.run.begin_row();
         self.out.clear();
         let Some(text) = self.checked(bytes) else { return Ok(self.run.end_row(&[])?) };
+        let text = &*self.without_number(text);
         let any = Json { run: &mut *self.run, is_fhir: true }.row(text, &mut self.out)?;
         self.out.push(b'\n');
         if any {
             self.run.end_row(&self.out)?;
+        } else {
+            self.run.skip_row();
         }
         Ok(())
+    }
+
+    /// On the way back, a row without its number.
+    fn without_number<'t>(&mut self, text: &'t str) -> Cow<'t, str> {
+        let Some((rest, numbers)) = (if self.run.is_return() { take_fhir(text) } else { None }) else {
+            return text.into();
+        };
+        self.run.found_numbers(numbers);
+        rest.into()
     }
 
     /// The text of a row that is not too long and UTF-8.

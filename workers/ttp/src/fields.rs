@@ -273,6 +273,29 @@ pub(crate) const DAYS_DEFAULT: u16 = 365;
 const EDGES_MAX: usize = 1_000;
 
 impl FieldDocument {
+    /// A text that passes as it is.
+    pub(crate) fn kept(path: &str) -> FieldDocument {
+        FieldDocument {
+            path: path.to_owned(),
+            kind: ValueKind::Text,
+            action: ActionName::Keep,
+            to: None,
+            domain: None,
+            scope: None,
+            prefix: None,
+            required: false,
+            format: None,
+            name: None,
+            may_be_real: false,
+            days: None,
+            edges: None,
+            width: None,
+            with: None,
+            sealed_for: None,
+            at: None,
+        }
+    }
+
     /// The column's name in what is delivered.
     #[must_use]
     pub fn output_name(&self) -> &str {

@@ -11,9 +11,10 @@
 //! Bound: a message over 1 MiB is a bad row. Failure: what does not begin with MSH, FHS or BHS is refused.
 
 use crate::paths::{ROOT, StateId};
-use crate::project::{ActionName, Unlisted};
+use crate::project::ActionName;
 use crate::refusal::{TransformError, refusal};
-use crate::run::Run;
+use crate::row_number::{Carrier, SEGMENT};
+use crate::run::{OnUnlisted, Run};
 use crate::transform::ROW_MAX;
 use std::io::{self, BufRead};
 
@@ -28,6 +29,7 @@ const FORMATTING: char = '\u{FDD0}';
 
 /// Puts every message through.
 pub(crate) fn run(run: &mut Run<'_>, input: &mut dyn BufRead) -> Result<(), TransformError> {
+    run.carrier = Carrier::Segment;
     let (mut message, mut segment) = (Message::default(), Vec::new());
     let mut is_first = true;
     while next_segment(input, &mut segment)? {
@@ -161,14 +163,28 @@ impl Message {
         }
     }
 
+    /// Takes the segments of row numbers out.
+    fn take_numbers(&mut self, separator: char) -> Vec<String> {
+        let number = |segment: &String| {
+            let rest = segment.strip_prefix(SEGMENT)?.strip_prefix(separator)?;
+            Some(rest.trim_end_matches(separator).to_owned())
+        };
+        let numbers = self.segments.iter().filter_map(number).collect();
+        self.segments.retain(|segment| number(segment).is_none());
+        numbers
+    }
+
     /// Puts the message through and makes room for the next.
     fn end(&mut self, run: &mut Run<'_>) -> Result<(), TransformError> {
-        let message = std::mem::replace(self, Message { is_utf8: true, ..Message::default() });
+        let mut message = std::mem::replace(self, Message { is_utf8: true, ..Message::default() });
         if !message.is_begun {
             return Ok(());
         }
         run.begin_row();
         let separators = message.segments.first().and_then(|msh| Separators::of(msh));
+        if let Some(separators) = separators.filter(|_| run.is_return()) {
+            run.found_numbers(message.take_numbers(separators.field));
+        }
         let out = match separators {
             _ if message.is_long => Err("ZGL-ROW-LENGTH"),
             _ if !message.is_utf8 => Err("ZGL-ROW-UTF8"),
@@ -228,7 +244,7 @@ impl Walk<'_, '_> {
         let place = below(self.run, top, name, first);
         if place.at.is_none() {
             self.unlisted(place);
-            return if self.run.is_back() { format!("{text}\r") } else { String::new() };
+            return if self.run.unlisted(place.drop) == OnUnlisted::Pass { format!("{text}\r") } else { String::new() };
         }
         let mut written: Vec<String> = Vec::with_capacity(fields.len());
         for (number, field) in fields.iter().enumerate().skip(1) {
@@ -278,17 +294,18 @@ impl Walk<'_, '_> {
         }
         let Some(at) = place.at else {
             self.unlisted(place);
-            if self.run.is_back() {
+            if self.run.unlisted(place.drop) == OnUnlisted::Pass {
                 out.push_str(text);
             }
             return;
         };
         let is_divided = text.contains(separators);
-        let is_dropped = place.drop.is_some() && !self.run.is_back();
+        let is_dropped = !self.run.is_delivered(place.drop);
         match (self.run.matcher.field(at), separators.first()) {
             (Some(field), _) if self.is_note && (is_divided || is_dropped) => {
                 self.run.note(field, &self.separators.decode(&text.replace(separators, " ")));
             }
+            _ if is_dropped && self.run.is_return() => self.unlisted(place),
             _ if is_dropped => {}
             (Some(field), _) if !is_divided => self.value(field, text, out),
             (Some(field), _) if matches!(self.run.action(field), ActionName::Keep) || self.run.is_back() => {
@@ -310,7 +327,7 @@ impl Walk<'_, '_> {
             }
             (None, None) => {
                 self.unlisted(place);
-                if self.run.is_back() {
+                if self.run.unlisted(place.drop) == OnUnlisted::Pass {
                     out.push_str(text);
                 }
             }
@@ -351,8 +368,7 @@ impl Walk<'_, '_> {
     }
 
     fn unlisted(&mut self, place: Place) {
-        let refuses = self.run.project.unlisted == Unlisted::Refuse && !self.run.is_back();
-        if !self.is_note && refuses && place.drop.is_none() {
+        if !self.is_note && self.run.unlisted(place.drop) == OnUnlisted::Refuse {
             let parent = self.run.matcher.text(place.parent);
             let path = if parent.is_empty() { "?".to_owned() } else { format!("{parent}.?") };
             self.run.report.bad(&path, UNLISTED);

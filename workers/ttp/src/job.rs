@@ -4,17 +4,19 @@
 //! too large for one). Outcome: JSON. A job may be killed at any instant: it leaves at most an object that nothing refers
 //! to. It looks at the stop signal with every block that it reads or writes.
 
+use crate::exchange::{self, ExchangeRow, Made};
 use crate::ledger::{self, ReportRow, StoreLedger};
+use crate::padding;
 use crate::refusal::TransformError;
 use crate::shuffle::ScratchDir;
 use crate::sketch::Sketch;
-use crate::small_cells::{CellsReport, Pair};
-use crate::transform::{Summary, transform_counted};
-use crate::worker::{Ttp, left_out, part};
+use crate::small_cells::CellsReport;
+use crate::transform::{Extras, Summary, restore_exchange, transform_exchange};
+use crate::worker::{Ttp, left_out, made, part};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use schemas::messages::{Content, Inbound, Part, Reason};
-use schemas::{Key, Millis};
+use schemas::{Key, MessageId, Millis};
 use serde::{Deserialize, Serialize};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use zegel_core::objects::{ObjectSink, ObjectsError};
@@ -61,7 +63,12 @@ pub(crate) enum Outcome {
         /// The sketch of its identifiers, base64.
         #[serde(default)]
         identifiers: String,
+        /// Where it may come back.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        exchange: Option<Made>,
     },
+    /// What came back is restored, in the object store.
+    Returned { part: Part },
     /// The batch is refused.
     Refused { reason: Reason },
 }
@@ -97,12 +104,13 @@ pub(crate) fn run(ttp: &Ttp, spec: &[u8], io: &dyn JobIo) -> Result<Vec<u8>, Job
         Content::Attached => Box::new(attachment),
         Content::Stored(_) => return Err(error("ZGL-MSG-PAYLOAD", false)),
     };
-    let outcome = match transform_to_object(ttp, &inbound, input, io) {
-        Ok((summary, part, shown)) => {
-            let cells = summary.cells.map(|report| Box::new((report, BASE64_STANDARD.encode(shown.as_flattened()))));
-            let identifiers = BASE64_STANDARD.encode(summary.identifiers.encode());
-            Outcome::Done { part, left_out: left_out(&summary).map(Box::new), cells, identifiers }
-        }
+    let done = match inbound.handle {
+        Some(handle) => restore_to_object(ttp, (&inbound, handle), input, io).map(|part| Outcome::Returned { part }),
+        None => transform_to_object(ttp, &inbound, input, io),
+    };
+    let outcome = match done {
+        Ok(outcome) => outcome,
+
         Err(Trouble::Transform(TransformError::Refused(reason))) => Outcome::Refused { reason: *reason },
         Err(_) if io.stopping() => return Err(error("ZGL-STOPPING", true)),
         Err(Trouble::Transform(TransformError::Scratch(_))) => return Err(error("ZGL-TTP-SCRATCH", true)),
@@ -111,6 +119,7 @@ pub(crate) fn run(ttp: &Ttp, spec: &[u8], io: &dyn JobIo) -> Result<Vec<u8>, Job
         }
         Err(Trouble::Transform(TransformError::Io(_))) => return Err(error("ZGL-OBJECTS-AWAY", true)),
         Err(Trouble::Objects(cause)) => return Err(objects_error(cause)),
+        Err(Trouble::State(cause)) => return Err(cause),
     };
     serde_json::to_vec(&outcome).map_err(|_| error("ZGL-STATE-WRITE", false))
 }
@@ -118,6 +127,7 @@ pub(crate) fn run(ttp: &Ttp, spec: &[u8], io: &dyn JobIo) -> Result<Vec<u8>, Job
 enum Trouble {
     Transform(TransformError),
     Objects(ObjectsError),
+    State(JobError),
 }
 
 impl From<TransformError> for Trouble {
@@ -137,21 +147,62 @@ fn transform_to_object(
     inbound: &Inbound,
     input: Box<dyn Read + Send + '_>,
     io: &dyn JobIo,
-) -> Result<(Summary, Part, Vec<Pair>), Trouble> {
+) -> Result<Outcome, Trouble> {
     let project = ttp.project(inbound, io.now()).map_err(TransformError::from)?;
-    let mut input: Box<dyn BufRead + '_> =
-        Box::new(BufReader::with_capacity(IN_BUFFER, Stoppable { inner: input, io }));
-    let sink = io.objects().create()?;
-    let mut output = Stoppable { inner: Digesting { sink, hasher: Hasher::new(), size: 0 }, io };
+    let mut input = stoppable(input, io);
+    let mut output = Output::create(io)?;
     let scratch = ScratchDir { folder: ttp.scratch(), keys: io.keys() };
     let mut random = |bytes: &mut [u8]| io.keys().random(bytes);
     let mut ledger = StoreLedger::new(io, names::project_key(io.keys(), &inbound.project));
+    let handle = project.returns().map(|_| MessageId(io.keys().random16()));
+    let extras = Extras { ledger: &mut ledger, handle };
+    let sender = &inbound.sender;
+    let summary = transform_exchange(&project, sender, &mut input, &mut output, Some(scratch), &mut random, extras)?;
+    let size = output.inner.size;
+    padding::fill(summary.format, size, &mut output).map_err(TransformError::Io)?;
+    let part = output.finish(&summary)?;
+    let (left_out, exchange) = (left_out(&summary).map(Box::new), made(handle, &summary));
+    let cells = summary.cells.map(|report| Box::new((report, BASE64_STANDARD.encode(ledger.new.as_flattened()))));
+    let identifiers = BASE64_STANDARD.encode(summary.identifiers.encode());
+    Ok(Outcome::Done { part, left_out, cells, identifiers, exchange })
+}
+
+/// What came back, restored. That it may come back was decided when the job was asked for, and is decided again after it.
+fn restore_to_object(
+    ttp: &Ttp,
+    (inbound, handle): (&Inbound, MessageId),
+    input: Box<dyn Read + Send + '_>,
+    io: &dyn JobIo,
+) -> Result<Part, Trouble> {
+    let owner = names::project_key(io.keys(), &inbound.project);
+    let rows = io.read(exchange::read(io.keys(), owner, handle)).map_err(Trouble::State)?;
+    let row = rows.first().and_then(|(_, row)| serde_json::from_slice::<ExchangeRow>(row).ok());
+    let row = row.ok_or_else(|| Trouble::State(error("ZGL-STATE-READ", false)))?;
+    let project = ttp.made_under(inbound, &row, io.now()).map_err(TransformError::from)?;
+    let mut output = Output::create(io)?;
+    let mut random = |bytes: &mut [u8]| io.keys().random(bytes);
+    let issued = row.issued(handle);
     let summary =
-        transform_counted(&project, &inbound.sender, &mut input, &mut output, Some(scratch), &mut random, &mut ledger)?;
-    let Digesting { sink, hasher, size } = output.inner;
-    let object = sink.finish()?;
-    let part = part(summary.format, size, hasher.finish(), Content::Object(object));
-    Ok((summary, part, ledger.new))
+        restore_exchange(&project, &row.sender, &issued, &mut stoppable(input, io), &mut output, &mut random)?;
+    output.finish(&summary)
+}
+
+fn stoppable<'a>(input: Box<dyn Read + Send + 'a>, io: &'a dyn JobIo) -> impl BufRead + 'a {
+    BufReader::with_capacity(IN_BUFFER, Stoppable { inner: input, io })
+}
+
+/// An object that is written.
+type Output<'a> = Stoppable<'a, Digesting>;
+
+impl<'a> Output<'a> {
+    fn create(io: &'a dyn JobIo) -> Result<Output<'a>, ObjectsError> {
+        Ok(Stoppable { inner: Digesting { sink: io.objects().create()?, hasher: Hasher::new(), size: 0 }, io })
+    }
+
+    fn finish(self, summary: &Summary) -> Result<Part, Trouble> {
+        let Digesting { sink, hasher, size } = self.inner;
+        Ok(part(summary.format, size, hasher.finish(), Content::Object(sink.finish()?)))
+    }
 }
 
 /// Fails as soon as the process is stopping.

@@ -11,9 +11,8 @@
 //! does not list passes as it is.
 
 use crate::paths::{ROOT, StateId};
-use crate::project::Unlisted;
 use crate::refusal::TransformError;
-use crate::run::Run;
+use crate::run::{OnUnlisted, Run};
 use crate::values::{Work, json_string};
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
@@ -96,12 +95,13 @@ impl<'r> Json<'_, 'r> {
 
     /// A value that no pattern reaches.
     fn outside(&mut self, raw: &str, place: Place, out: &mut Vec<u8>) -> Result<bool, TransformError> {
-        if self.run.is_back() {
-            out.extend_from_slice(raw.as_bytes());
-            return Ok(true);
-        }
-        if place.drop.is_none() && self.run.project.unlisted == Unlisted::Refuse {
-            self.report_unlisted(place.parent);
+        match self.run.unlisted(place.drop) {
+            OnUnlisted::Pass => {
+                out.extend_from_slice(raw.as_bytes());
+                return Ok(true);
+            }
+            OnUnlisted::Refuse => self.report_unlisted(place.parent),
+            OnUnlisted::Drop => {}
         }
         Ok(false)
     }
@@ -194,22 +194,23 @@ impl<'r> Json<'_, 'r> {
 
     /// A string, number, boolean or null.
     fn single(&mut self, raw: &str, at: StateId, place: Place, out: &mut Vec<u8>) -> Result<bool, TransformError> {
-        if place.drop.is_some() && !self.run.is_back() {
-            return Ok(false);
-        }
-        let Some(field) = self.run.matcher.field(at) else {
-            if self.run.is_back() {
-                out.extend_from_slice(raw.as_bytes());
-                return Ok(true);
-            }
-            if self.run.project.unlisted == Unlisted::Refuse {
-                let path = self.run.matcher.text(at);
-                self.run.report.bad(&path, UNLISTED);
+        let field = self.run.matcher.field(at).filter(|_| self.run.is_delivered(place.drop));
+        let Some(field) = field else {
+            match self.run.unlisted(place.drop) {
+                OnUnlisted::Pass => {
+                    out.extend_from_slice(raw.as_bytes());
+                    return Ok(true);
+                }
+                OnUnlisted::Refuse => {
+                    let path = self.run.matcher.text(at);
+                    self.run.report.bad(&path, UNLISTED);
+                }
+                OnUnlisted::Drop => {}
             }
             return Ok(false);
         };
         let Some(text) = text_of(raw) else {
-            self.run.report.bad(&self.run.project.fields[field].path, NOT_JSON);
+            self.run.report.bad(&self.run.project.field(field).path, NOT_JSON);
             return Ok(false);
         };
         let mut written = std::mem::take(&mut self.run.scratch);
@@ -244,7 +245,7 @@ impl<'r> Json<'_, 'r> {
     {
         let Some(field) = below.at.and_then(|at| self.run.matcher.field(at)) else { return name };
         let project = self.run.project;
-        let field = &project.fields[field];
+        let field = project.field(field);
         if field.name.is_none() {
             return name;
         }
@@ -312,7 +313,7 @@ fn close(start: usize, bracket: u8, out: &mut Vec<u8>) -> bool {
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
 /// The members of an object as they stand, repeated ones included.
-struct Members<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+pub(crate) struct Members<'a>(pub(crate) Vec<(Cow<'a, str>, &'a RawValue)>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -7,11 +7,13 @@
 use crate::json::Json;
 use crate::json_stream::JsonStream;
 use crate::refusal::{TransformError, refusal};
+use crate::row_number::Carrier;
 use crate::run::Run;
 use std::io::{self, BufRead};
 
 /// Puts every object through.
 pub(crate) fn run(run: &mut Run<'_>, input: &mut dyn BufRead) -> Result<(), TransformError> {
+    run.carrier = Carrier::Member;
     let mut stream = JsonStream::new(input);
     let (mut value, mut out) = (Vec::new(), Vec::new());
     let failed = |run: &mut Run<'_>, error: io::Error| match error.kind() {
@@ -33,6 +35,7 @@ pub(crate) fn run(run: &mut Run<'_>, input: &mut dyn BufRead) -> Result<(), Tran
         match std::str::from_utf8(&value) {
             Err(_) => run.report.bad("", "ZGL-ROW-UTF8"),
             Ok(text) => {
+                let text = &*run.without_member(text);
                 if !(Json { run: &mut *run, is_fhir: false }).row(text, &mut out)? {
                     out.extend_from_slice(b"{}");
                 }

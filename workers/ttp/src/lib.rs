@@ -9,15 +9,18 @@
 
 #![forbid(unsafe_code)]
 
+mod binding;
 mod coarse;
 mod compiled;
 pub mod convert;
 mod csv_rows;
 mod dates;
+mod exchange;
 mod fhir;
 pub mod fields;
 mod fixed_rows;
 pub mod form;
+mod handover;
 mod hl7;
 mod job;
 mod json;
@@ -27,7 +30,9 @@ pub mod ledger;
 mod lines;
 mod ndjson_rows;
 mod outlet;
+pub mod padding;
 mod paths;
+pub mod pool;
 pub mod project;
 pub mod quarantine;
 mod quota;
@@ -35,6 +40,8 @@ mod random;
 mod records;
 mod references;
 mod refusal;
+mod returning;
+mod row_number;
 mod run;
 mod scrub;
 pub mod seals;
@@ -49,6 +56,7 @@ pub mod worker;
 mod xml_rows;
 mod xml_tree;
 
+pub use binding::Issued;
 pub use coarse::Area;
 pub use compiled::{CompiledProject, one_way_domains};
 pub use project::book::ProjectBook;
@@ -56,5 +64,7 @@ pub use project::{ProjectDocument, ProjectError};
 pub use refusal::TransformError;
 pub use shuffle::ScratchDir;
 pub use sketch::Sketch;
-pub use transform::{Format, Guard, Summary, restore, transform, transform_counted};
+pub use transform::{
+    Extras, Format, Guard, Summary, restore, restore_exchange, transform, transform_counted, transform_exchange,
+};
 pub use worker::Ttp;

@@ -25,7 +25,8 @@
 //! the value becomes a token and put before the token again, so that references link with the identifier they hold.
 //! `family = "…"` lets documents that name the same family and recipient share pseudonyms: they share one key root.
 //! In `fhir`, `kmehr`, `xml` and `hl7v2` paths are patterns (module `paths`).
-//! `version`, `deliberation`, `direction`, `certificates`, `quota` and `seals` are the terms of the agreement ([`terms`]).
+//! `version`, `deliberation`, `direction`, `certificates`, `quota` and `seals` are the terms of the agreement ([`terms`]); `returns` and
+//! `release` those of an exchange ([`exchange`]).
 //! JSON with the same members is taken too. What a document is worth is in [`agreement`]: nothing without its signatures.
 //!
 //! Failure behaviour: an unknown key, a contradiction or a field that would let an identifier pass is refused with the
@@ -37,12 +38,14 @@ pub mod desk;
 pub mod diff;
 pub mod draft;
 pub mod entry;
+pub mod exchange;
 pub mod register;
 pub mod terms;
 
 pub use crate::fields::{ActionName, Coarseness, FieldDocument, ScopeName, TokenFormat, ValueKind, is_name};
 pub use crate::form::{Delimiter, Encoding, FormatName, SmallCells, TextDocument};
 
+use self::exchange::{Release, Returns};
 use self::terms::{Direction, Quota, Seals};
 use chrono::NaiveDate;
 use schemars::JsonSchema;
@@ -98,6 +101,12 @@ pub struct ProjectDocument {
     /// Whether the recipient may send enriched rows back.
     #[serde(default)]
     pub direction: Direction,
+    /// What may come back, where something may.
+    #[serde(default)]
+    pub returns: Option<Returns>,
+    /// When batches are handed over; at once if not stated.
+    #[serde(default)]
+    pub release: Option<Release>,
     /// SHA-256 of each party's certificate: the one whose signature counts. All parties, or none in a draft.
     #[serde(default)]
     pub certificates: BTreeMap<MailboxAddress, Sha256>,
@@ -281,6 +290,7 @@ impl ProjectDocument {
         }
         self.check_form()?;
         self.check_terms()?;
+        self.check_exchange()?;
         let mut paths = HashSet::new();
         for field in &self.fields {
             let is_tree = self.format.is_some_and(FormatName::is_tree);

@@ -210,6 +210,8 @@ fn release(
         project: row.project,
         part: row.part,
         publication_id: row.publication_id,
+        // Only what was sent stands here; what came back is refused and gone.
+        handle: None,
     };
     let mut due = envelope(names::submission_key(submission), &opened, context)?;
     let mut again = envelope(owner, &inbound, context)?;

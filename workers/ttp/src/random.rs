@@ -29,6 +29,14 @@ impl<'a> Random<'a> {
         }
     }
 
+    /// Puts what is in `all` into a random order, each equally likely (Fisher-Yates). At most 2^32 of them.
+    pub(crate) fn shuffle<T>(&mut self, all: &mut [T]) {
+        for last in (1..all.len()).rev() {
+            let other = self.below(last + 1);
+            all.swap(last, other);
+        }
+    }
+
     /// Fills `out` with random bytes.
     pub(crate) fn bytes(&mut self, out: &mut [u8]) {
         for chunk in out.chunks_mut(4) {

@@ -61,10 +61,7 @@ impl Pile {
     }
 
     fn write_shuffled(&mut self, random: &mut Random<'_>, out: &mut dyn Write) -> io::Result<()> {
-        for last in (1..self.rows.len()).rev() {
-            let other = random.below(last + 1);
-            self.rows.swap(last, other);
-        }
+        random.shuffle(&mut self.rows);
         self.rows().try_for_each(|row| out.write_all(row))
     }
 

@@ -9,6 +9,7 @@
 //! Failure: on any error what was written is to be thrown away. A row over 1 MiB ends a batch whose rows have no other end
 //! (CSV, XML, a FHIR bundle); in NDJSON, fixed-width text and HL7 v2 it is a bad row.
 
+use crate::binding::{Binding, FOREIGN, Issued};
 use crate::compiled::CompiledProject;
 use crate::outlet::Outlet;
 use crate::project::{Encoding, FormatName};
@@ -19,8 +20,8 @@ use crate::sketch::Sketch;
 use crate::small_cells::{CellsReport, Ledger, NoLedger};
 use crate::transcode::Transcode;
 use crate::{csv_rows, fhir, fixed_rows, hl7, json_rows, ndjson_rows, signature, xml_rows};
-use schemas::MailboxAddress;
 use schemas::messages::BadRow;
+use schemas::{MailboxAddress, MessageId, Sha256};
 use std::io::{BufRead, Read, Write};
 
 /// The longest row that is taken.
@@ -97,6 +98,9 @@ pub struct Summary {
     /// The distinct national numbers among what became tokens, of rows that were left out too.
     #[serde(skip)]
     pub identifiers: Sketch,
+    /// Where the batch may come back: the digest of the tokens outside of its rows.
+    #[serde(skip)]
+    pub outer: Option<Sha256>,
 }
 
 /// Transforms the batch of `sender` for the project. Without `scratch`, a batch that does not fit in 8 MiB and is to be
@@ -130,13 +134,38 @@ pub fn transform_counted<'a>(
     random: &'a mut dyn FnMut(&mut [u8]),
     ledger: &mut dyn Ledger,
 ) -> Result<Summary, TransformError> {
+    transform_exchange(project, sender, input, output, scratch, random, Extras { ledger, handle: None })
+}
+
+/// What goes with a batch that is handed over.
+pub struct Extras<'l> {
+    /// What earlier batches released.
+    pub ledger: &'l mut dyn Ledger,
+    /// The handle of the exchange, where the batch may come back: its rows are numbered and bound to their tokens.
+    pub handle: Option<MessageId>,
+}
+
+/// As [`transform_counted`], in an exchange.
+///
+/// # Errors
+/// As [`transform`].
+pub fn transform_exchange<'a>(
+    project: &'a CompiledProject,
+    sender: &MailboxAddress,
+    input: &mut dyn BufRead,
+    output: &'a mut dyn Write,
+    scratch: Option<ScratchDir<'a>>,
+    random: &'a mut dyn FnMut(&mut [u8]),
+    extras: Extras<'_>,
+) -> Result<Summary, TransformError> {
     let outlet = Outlet::new(project.rows, output, scratch, random);
-    let mut run = Run::new(project, sender, Way::Forward, outlet, scratch);
+    let binding = extras.handle.map(|handle| Binding::issue(project.row_numbers(handle)));
+    let mut run = Run::new(project, sender, Way::Forward, outlet, scratch, binding);
     let format = match project.signer(sender) {
         None => read(&mut run, input)?,
         Some(signer) => read(&mut run, &mut &signature::strip(input, signer)?[..])?,
     };
-    finish(run, format, ledger)
+    finish(run, format, extras.ledger)
 }
 
 /// Whether a token that came back may be undone.
@@ -158,8 +187,33 @@ pub fn restore<'a>(
     guard: &'a mut Guard<'a>,
 ) -> Result<Summary, TransformError> {
     let outlet = Outlet::new(crate::project::Rows::Keep, output, None, random);
-    let mut run = Run::new(project, sender, Way::Back(guard), outlet, None);
+    let mut run = Run::new(project, sender, Way::Back(guard), outlet, None, None);
     let format = read(&mut run, input)?;
+    finish(run, format, &mut NoLedger)
+}
+
+/// Brings back what was delivered to the recipient in this exchange, enriched by what the project lets it add. Rows may be fewer
+/// and stand in another order; each must carry the number and the tokens that it was delivered with, once. `project` is the
+/// one that the exchange was made under, of its version and epoch.
+///
+/// # Errors
+/// As [`transform`]. One bad row refuses the whole.
+pub fn restore_exchange<'a>(
+    project: &'a CompiledProject,
+    sender: &MailboxAddress,
+    issued: &Issued,
+    input: &mut dyn BufRead,
+    output: &'a mut dyn Write,
+    random: &'a mut dyn FnMut(&mut [u8]),
+) -> Result<Summary, TransformError> {
+    let outlet = Outlet::new(crate::project::Rows::Keep, output, None, random);
+    let binding = Binding::check(project.row_numbers(issued.handle), *issued);
+    let mut run = Run::new(project, sender, Way::Return, outlet, None, Some(binding));
+    let format = read(&mut run, input)?;
+    if run.binding.as_ref().is_some_and(|binding| !binding.is_outer_whole()) {
+        let text = "the tokens outside of the rows are not those that were delivered";
+        return Err(refusal(FOREIGN, text).into());
+    }
     finish(run, format, &mut NoLedger)
 }
 
@@ -226,6 +280,7 @@ fn read_utf8(run: &mut Run<'_>, input: &mut dyn BufRead) -> Result<Format, Trans
 
 fn finish(run: Run<'_>, format: Format, ledger: &mut dyn Ledger) -> Result<Summary, TransformError> {
     let (is_strict, identifiers) = (run.is_strict(), run.identifiers());
+    let outer = run.binding.as_ref().map(Binding::outer);
     let (few_values, Run { mut outlet, mut report, gate, .. }) = (run.few_values(), run);
     if report.rows_in == 0 {
         return Err(refusal("ZGL-TTP-EMPTY", "the batch has no rows").into());
@@ -247,7 +302,7 @@ fn finish(run: Run<'_>, format: Format, ledger: &mut dyn Ledger) -> Result<Summa
     }
     outlet.finish()?;
     let crate::refusal::Report { rows_in, rows_out, bad, bad_rows, .. } = report;
-    Ok(Summary { format, rows_in, rows_out, bad, bad_rows, few_values, cells, identifiers })
+    Ok(Summary { format, rows_in, rows_out, bad, bad_rows, few_values, cells, identifiers, outer })
 }
 
 /// Skips white space and looks at the first byte behind it.

@@ -8,21 +8,26 @@
 //! good, attempts used up) is answered negatively too (I5).
 
 use crate::compiled::CompiledProject;
+use crate::exchange::{self, Made};
+use crate::handover::Parcel;
 use crate::job::{self, JobSpec, Outcome};
+use crate::padding;
+use crate::pool;
 use crate::project::ProjectError;
 use crate::project::book::ProjectBook;
 use crate::quarantine;
 use crate::quota;
 use crate::refusal::{TransformError, refusal};
 use crate::sketch::Sketch;
-use crate::transform::{Format, Summary, transform};
+use crate::small_cells::NoLedger;
+use crate::transform::{Extras, Format, Summary, transform_exchange};
 use bytes::Bytes;
 use schemas::envelope::ATTACHMENT_MAX;
 use schemas::messages::{
     Answer, Answered, Content, ContentType, Deliver, From, Inbound, Notice, Part, QuarantineOrder, Reason,
-    ReceiptsWanted,
+    ReceiptsWanted, TtpWake, TtpWork,
 };
-use schemas::{Envelope, MailboxAddress, Millis, Payload};
+use schemas::{Envelope, MailboxAddress, MessageId, Millis, Payload};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -31,7 +36,7 @@ use zegel_core::worker::{Change, JobError, JobIo};
 use zegel_core::{Context, Decision, Effects, Failure, Interrupt, Message, Read, View, Worker, names};
 
 pub(crate) const SOURCE: &str = "/zegel/ttp";
-const DELIVER: &Channel = &CHANNELS[1];
+pub(crate) const DELIVER: &Channel = &CHANNELS[1];
 pub(crate) const INBOUND: &Channel = &CHANNELS[2];
 pub(crate) const RECEIPTS: &Channel = &CHANNELS[3];
 
@@ -48,6 +53,8 @@ pub(crate) struct Delivery {
     pub(crate) attachment: Bytes,
     pub(crate) left_out: Option<Reason>,
     pub(crate) identifiers: Sketch,
+    /// Where it may come back.
+    pub(crate) exchange: Option<Made>,
     /// What is remembered when it is handed over, and only then.
     pub(crate) remembered: Vec<Change>,
 }
@@ -81,14 +88,27 @@ impl Ttp {
         self.projects.at(&inbound.project, now)
     }
 
+    pub(crate) fn book(&self) -> &ProjectBook {
+        &self.projects
+    }
+
     pub(crate) fn scratch(&self) -> &std::path::Path {
         &self.scratch
+    }
+
+    /// Does what one of the project's timers asks for.
+    fn wake(&self, message: &Message, view: &View, context: &Context<'_>) -> Result<Effects, Interrupt> {
+        let wake: TtpWake = message.payload()?;
+        match wake.work {
+            TtpWork::Tidy => exchange::tidy(message, wake, view, context),
+            TtpWork::Release => pool::wake(self, &wake, (message, view, context)),
+        }
     }
 
     fn begin(
         &self,
         message: &Message,
-        project: &CompiledProject,
+        project: &Arc<CompiledProject>,
         inbound: &Inbound,
         view: &View,
         context: &Context<'_>,
@@ -104,14 +124,19 @@ impl Ttp {
         }
         let mut out = Vec::new();
         let mut random = |bytes: &mut [u8]| context.keys.random(bytes);
-        match transform(project, &inbound.sender, &mut &attachment[..], &mut out, None, &mut random) {
+        let handle = project.returns().map(|_| context.new_id());
+        let extras = Extras { ledger: &mut NoLedger, handle };
+        let input = &mut &attachment[..];
+        match transform_exchange(project, &inbound.sender, input, &mut out, None, &mut random, extras) {
             Ok(summary) if out.len() <= ATTACHMENT_MAX => {
+                let size = out.len() as u64;
+                padding::fill(summary.format, size, &mut out).map_err(|_| Failure::transient("ZGL-TTP-SCRATCH"))?;
                 let digest = zegel_crypto::hash::sha256(&out);
                 let part = part(summary.format, out.len() as u64, digest, Content::Attached);
-                let (left_out, identifiers) = (left_out(&summary), summary.identifiers);
-                let attachment = out.into();
-                let delivery = Delivery { part, attachment, left_out, identifiers, remembered: Vec::new() };
-                deliver(message, (project, inbound), delivery, view, context).map(Decision::Done)
+                let (left_out, exchange) = (left_out(&summary), made(handle, &summary));
+                let (attachment, identifiers) = (out.into(), summary.identifiers);
+                let delivery = Delivery { part, attachment, left_out, identifiers, exchange, remembered: Vec::new() };
+                deliver(self, message, (project, inbound), delivery, view, context).map(Decision::Done)
             }
             Err(TransformError::Refused(reason)) => {
                 refuse(message, inbound, *reason, view, context).map(Decision::Done)
@@ -129,15 +154,24 @@ impl Worker for Ttp {
 
     fn reads(&self, message: &Message, context: &Context<'_>) -> Vec<Read> {
         // A payload that cannot be read is refused when it is decided about.
-        let quota = message.payload().map(|inbound| quota::read(message, &inbound, context));
-        [quarantine::read(message)].into_iter().chain(quota).collect()
+        let own = message.payload().map(|inbound: Inbound| match inbound.handle {
+            Some(handle) => exchange::read(context.keys, message.key(), handle),
+            None => quota::read(message, &inbound, context),
+        });
+        [quarantine::read(message)].into_iter().chain(own).collect()
     }
 
     fn decide(&self, message: &Message, view: &View, context: &Context<'_>) -> Result<Decision, Interrupt> {
         if message.is::<QuarantineOrder>() {
             return quarantine::obey(message, view, context);
         }
+        if message.is::<TtpWake>() {
+            return self.wake(message, view, context).map(Decision::Done);
+        }
         let inbound: Inbound = message.payload()?;
+        if let Some(handle) = inbound.handle {
+            return self.decide_return(message, (&inbound, handle), view, context);
+        }
         let project = match self.admit(&inbound, message.envelope.deadline, context.now) {
             Ok(project) => project,
             Err(reason) => return refuse(message, &inbound, reason, view, context).map(Decision::Done),
@@ -145,16 +179,17 @@ impl Worker for Ttp {
         match &message.job {
             None => self.begin(message, &project, &inbound, view, context),
             Some(Ok(outcome)) => match Outcome::decode(outcome)? {
-                Outcome::Done { part, left_out, cells, identifiers } => {
+                Outcome::Done { part, left_out, cells, identifiers, exchange } => {
                     let identifiers = job::sketch(&identifiers)?;
                     let remembered = match &cells {
                         Some(cells) => job::remembered(message.key(), message.number, cells, context.now)?,
                         None => Vec::new(),
                     };
                     let (attachment, left_out) = (Bytes::new(), left_out.map(|reason| *reason));
-                    let delivery = Delivery { part, attachment, left_out, identifiers, remembered };
-                    deliver(message, (&project, &inbound), delivery, view, context).map(Decision::Done)
+                    let delivery = Delivery { part, attachment, left_out, identifiers, exchange, remembered };
+                    deliver(self, message, (&project, &inbound), delivery, view, context).map(Decision::Done)
                 }
+                Outcome::Returned { .. } => Err(Failure::permanent("ZGL-STATE-READ").into()),
                 Outcome::Refused { reason } => refuse(message, &inbound, reason, view, context).map(Decision::Done),
             },
             Some(Err(error)) => {
@@ -165,7 +200,7 @@ impl Worker for Ttp {
     }
 
     fn give_up(&self, message: &Message, code: &str, view: &View, context: &Context<'_>) -> Result<Effects, Interrupt> {
-        if message.is::<QuarantineOrder>() {
+        if message.is::<QuarantineOrder>() || message.is::<TtpWake>() {
             return Ok(Effects::default());
         }
         let inbound: Inbound = message.payload()?;
@@ -185,6 +220,11 @@ pub(crate) fn part(format: Format, size: u64, digest: schemas::Sha256, content: 
     Part { file_name: format.file_name().to_owned(), mime: format.mime().to_owned(), size, digest, content }
 }
 
+/// The exchange of a batch that may come back.
+pub(crate) fn made(handle: Option<MessageId>, summary: &Summary) -> Option<Made> {
+    handle.zip(summary.outer).map(|(handle, outer)| Made { handle, rows: summary.rows_in, outer })
+}
+
 /// What the sender is told of rows that were left out.
 pub(crate) fn left_out(summary: &Summary) -> Option<Reason> {
     let held = summary.cells.map_or(0, |cells| cells.rows_held);
@@ -200,14 +240,15 @@ pub(crate) fn left_out(summary: &Summary) -> Option<Reason> {
     }
 }
 
-fn failed(code: &str) -> Reason {
+pub(crate) fn failed(code: &str) -> Reason {
     refusal(code, "the batch could not be processed")
 }
 
 /// The message to the recipient, and to the sender if rows were left out; a refusal when the sender's quota is used up.
 fn deliver(
+    ttp: &Ttp,
     message: &Message,
-    (project, inbound): (&CompiledProject, &Inbound),
+    (project, inbound): (&Arc<CompiledProject>, &Inbound),
     delivery: Delivery,
     view: &View,
     context: &Context<'_>,
@@ -216,17 +257,21 @@ fn deliver(
         Ok(charged) => charged,
         Err(reason) => return refuse(message, inbound, reason, view, context),
     };
-    let handle = From::Handle(context.new_id());
-    let mut payload = boxed(context, project.recipient(), handle, ContentType::Document);
-    payload.title = format!("{} batch", project.name());
-    payload.parts = vec![delivery.part];
-    payload.answers = Some(inbound.submission);
-    payload.answers_for = Some(inbound.recipient.clone());
-    let mut envelope = envelope(message, names::address_key(context.keys, project.recipient()), &payload, context)?;
-    envelope.attachment = delivery.attachment;
     let mut effects = Effects { changes: delivery.remembered, ..Effects::default() };
     effects.changes.extend(charged);
-    effects.produce(DELIVER, envelope);
+    let parcel = Parcel {
+        submission: inbound.submission,
+        sender: inbound.sender.clone(),
+        recipient: inbound.recipient.clone(),
+        period: (project.version(), project.epoch()),
+        part: delivery.part,
+        exchange: delivery.exchange,
+        deadline: message.envelope.deadline,
+    };
+    let taken = pool::take(&mut effects, ttp, project, (parcel, delivery.attachment), (message, view, context))?;
+    if let Err(reason) = taken {
+        return refuse(message, inbound, reason, view, context);
+    }
     if let Some(reason) = delivery.left_out {
         effects.produce(DELIVER, tell_sender(message, inbound, reason, context)?);
     }
@@ -254,7 +299,12 @@ fn tell_sender(
     envelope(message, names::address_key(context.keys, &inbound.sender), &payload, context)
 }
 
-fn boxed(context: &Context<'_>, recipient: &MailboxAddress, from: From, content_type: ContentType) -> Deliver {
+pub(crate) fn boxed(
+    context: &Context<'_>,
+    recipient: &MailboxAddress,
+    from: From,
+    content_type: ContentType,
+) -> Deliver {
     Deliver {
         item: context.new_id(),
         recipient: recipient.clone(),
@@ -270,8 +320,8 @@ fn boxed(context: &Context<'_>, recipient: &MailboxAddress, from: From, content_
     }
 }
 
-/// The negative answer. Nothing else leaves; the batch stands still in quarantine.
-fn refuse(
+/// The negative answer. Nothing else leaves; a batch stands still in quarantine, what came back was never taken.
+pub(crate) fn refuse(
     message: &Message,
     inbound: &Inbound,
     reason: Reason,
@@ -279,7 +329,9 @@ fn refuse(
     context: &Context<'_>,
 ) -> Result<Effects, Interrupt> {
     let mut effects = Effects::default();
-    quarantine::hold(&mut effects, message, (inbound, &reason), view, context)?;
+    if inbound.handle.is_none() {
+        quarantine::hold(&mut effects, message, (inbound, &reason), view, context)?;
+    }
     let answered = Answered {
         submission: inbound.submission,
         recipient: inbound.recipient.clone(),
@@ -293,7 +345,24 @@ fn refuse(
     Ok(effects)
 }
 
-fn envelope<P: Payload>(
+/// The negative answer to a batch that waited.
+pub(crate) fn refuse_parcel(
+    effects: &mut Effects,
+    message: &Message,
+    parcel: &Parcel,
+    reason: Reason,
+    context: &Context<'_>,
+) -> Result<(), Interrupt> {
+    let Parcel { submission, recipient, .. } = parcel;
+    let answer = Answer::Refused { reason };
+    let answered = Answered { submission: *submission, recipient: recipient.clone(), answer, at: context.now };
+    let mut envelope = envelope(message, names::submission_key(*submission), &answered, context)?;
+    envelope.deadline = parcel.deadline;
+    effects.produce(RECEIPTS, envelope);
+    Ok(())
+}
+
+pub(crate) fn envelope<P: Payload>(
     message: &Message,
     key: schemas::Key,
     payload: &P,

@@ -13,9 +13,10 @@
 //! does not define, another encoding than the project's, and what is not well formed refuse the batch.
 
 use crate::paths::{ROOT, StateId};
-use crate::project::{Encoding, Unlisted};
+use crate::project::Encoding;
 use crate::refusal::{TransformError, refusal};
-use crate::run::Run;
+use crate::row_number::{Carrier, take_element};
+use crate::run::{OnUnlisted, Run};
 use crate::transform::ROW_MAX;
 use crate::xml_tree::{Document, Element, Next, Node, XmlTrouble, escape};
 use schemas::messages::Reason;
@@ -28,6 +29,7 @@ const XSI: &str = "http://www.w3.org/2001/XMLSchema-instance";
 
 /// Puts every row of an XML document through.
 pub(crate) fn run(run: &mut Run<'_>, input: &mut dyn BufRead, is_kmehr: bool) -> Result<(), TransformError> {
+    run.carrier = if is_kmehr { Carrier::Folder } else { Carrier::Attribute };
     let is_utf8 = run.project.text.encoding == Encoding::Utf8;
     let mut document = Document::new(input, is_utf8 || run.is_back());
     let outcome =
@@ -83,9 +85,9 @@ impl Batch<'_, '_> {
             _ => return Err(XmlTrouble::Form("the document does not begin with the element that the project names")),
         };
         if rest.is_empty() {
-            let whole = document.subtree(root)?;
+            let mut whole = document.subtree(root)?;
             self.flush_head()?;
-            self.row(&whole, Place { at: Some(ROOT), drop: None, parent: ROOT })?;
+            self.row(&mut whole, Place { at: Some(ROOT), drop: None, parent: ROOT })?;
         } else {
             self.wrapper(document, &root, rest, place)?;
             self.flush_head()?;
@@ -123,9 +125,9 @@ impl Batch<'_, '_> {
                     let below = self.below(place, &child);
                     if rest.is_empty() {
                         document.next_row();
-                        let whole = document.subtree(child)?;
+                        let mut whole = document.subtree(child)?;
                         self.flush_head()?;
-                        self.row_at(&whole, below)?;
+                        self.row_at(&mut whole, below)?;
                     } else if std::mem::replace(&mut is_done, true) {
                         return Err(XmlTrouble::Form("the rows are not in one place"));
                     } else {
@@ -162,13 +164,17 @@ impl Batch<'_, '_> {
         self.run.outlet.header(&head).map_err(XmlTrouble::Outlet)
     }
 
-    fn row(&mut self, element: &Element, top: Place) -> Result<(), XmlTrouble> {
+    fn row(&mut self, element: &mut Element, top: Place) -> Result<(), XmlTrouble> {
         let place = self.below(top, element);
         self.row_at(element, place)
     }
 
-    fn row_at(&mut self, element: &Element, place: Place) -> Result<(), XmlTrouble> {
+    fn row_at(&mut self, element: &mut Element, place: Place) -> Result<(), XmlTrouble> {
         self.run.begin_row();
+        if self.run.is_return() {
+            let numbers = take_element(element, self.is_kmehr);
+            self.run.found_numbers(numbers);
+        }
         if self.run.wants_notes() {
             self.note(element, place);
         }
@@ -181,7 +187,7 @@ impl Batch<'_, '_> {
     /// Appends what becomes of an element; false when nothing does.
     fn element(&mut self, element: &Element, place: Place, out: &mut Vec<u8>) -> bool {
         let Some(at) = place.at.filter(|_| !(element.is_foreign && self.is_kmehr)) else {
-            if self.run.is_back() {
+            if self.run.unlisted(place.drop) == OnUnlisted::Pass {
                 element.write(self.is_kmehr, out);
                 return true;
             }
@@ -224,20 +230,22 @@ impl Batch<'_, '_> {
     }
 
     fn text(&mut self, text: &str, at: StateId, place: Place, out: &mut Vec<u8>) -> bool {
-        let Some(field) = self.run.matcher.field(at) else {
-            if self.run.is_back() {
-                out.extend_from_slice(escape(text).as_bytes());
-                return true;
-            }
-            if place.drop.is_none() && self.run.project.unlisted == Unlisted::Refuse {
-                let path = self.run.matcher.text(at);
-                self.run.report.bad(&path, UNLISTED);
+        let field = self.run.matcher.field(at).filter(|_| self.run.is_delivered(place.drop));
+        let Some(field) = field else {
+            match self.run.unlisted(place.drop) {
+                OnUnlisted::Pass => {
+                    out.extend_from_slice(escape(text).as_bytes());
+                    return true;
+                }
+                // An element that lives by its attributes has no text to speak of.
+                OnUnlisted::Refuse if !(self.run.is_return() && text.trim().is_empty()) => {
+                    let path = self.run.matcher.text(at);
+                    self.run.report.bad(&path, UNLISTED);
+                }
+                OnUnlisted::Refuse | OnUnlisted::Drop => {}
             }
             return false;
         };
-        if place.drop.is_some() && !self.run.is_back() {
-            return false;
-        }
         let mut written = Vec::new();
         if !self.run.put_or_report(field, text, &mut written) {
             return false;
@@ -262,13 +270,18 @@ impl Batch<'_, '_> {
             let mut written = Vec::new();
             match field {
                 Some(field) => {
-                    let is_kept = below.drop.is_none() || self.run.is_back();
+                    let is_kept = self.run.is_delivered(below.drop);
+                    if !is_kept && self.run.is_return() {
+                        self.unlisted(below, false);
+                    }
                     if !(is_kept && self.run.put_or_report(field, value, &mut written)) {
                         continue;
                     }
                     any = true;
                 }
-                None if is_form || self.run.is_back() => written.extend_from_slice(value.as_bytes()),
+                None if is_form || self.run.unlisted(below.drop) == OnUnlisted::Pass => {
+                    written.extend_from_slice(value.as_bytes())
+                }
                 None if is_namespace || key == "xsi:schemaLocation" => continue,
                 None => {
                     self.unlisted(place, false);
@@ -320,8 +333,8 @@ impl Batch<'_, '_> {
     }
 
     fn unlisted(&mut self, place: Place, is_foreign: bool) {
-        let refuses = self.run.project.unlisted == Unlisted::Refuse && !is_foreign;
-        if refuses && place.drop.is_none() && !self.run.is_back() {
+        let is_refused = self.run.unlisted(place.drop) == OnUnlisted::Refuse;
+        if is_refused && (!is_foreign || self.run.is_return()) {
             let parent = self.run.matcher.text(place.at.unwrap_or(place.parent));
             let path = if parent.is_empty() { "?".to_owned() } else { format!("{parent}.?") };
             self.run.report.bad(&path, UNLISTED);

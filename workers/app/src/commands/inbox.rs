@@ -1,7 +1,7 @@
 //! `zegel inbox` and `zegel receipts`: what lies in a box.
 
-use super::{Place, address, every_item};
-use crate::cli::{Folder, Inbox, Receipts};
+use super::{Place, address, every_item, own_address};
+use crate::cli::{Folder, Inbox, InboxGet, Receipts};
 use crate::client::{Client, escape, list, number, text};
 use crate::failed::{Failed, at};
 use crate::folder::private_folder;
@@ -16,7 +16,12 @@ use std::path::Path;
 /// # Errors
 /// The platform refuses or is away; a file cannot be written.
 pub fn run(place: &Place, wanted: &Inbox) -> Result<Report, Failed> {
-    let owner = address(&wanted.address)?;
+    if let Some(InboxGet::Get { server, id, out, address }) = &wanted.get {
+        let folder = place.folder()?;
+        let owner = own_address(&folder, address.as_deref())?;
+        return get(&folder.owner(server, &owner)?, &format!("/v1/boxes/{owner}"), id, out);
+    }
+    let owner = address(wanted.address.as_deref().unwrap_or_default())?;
     let client = place.folder()?.owner(&wanted.server, &owner)?;
     let base = format!("/v1/boxes/{owner}");
     if let Some(item) = &wanted.read {
@@ -97,6 +102,32 @@ fn notices(all: &[Value]) -> String {
         rows.push(row([submission, id, recipient, what, &reason.map(submit::reason).unwrap_or_default()]));
     }
     table(&rows)
+}
+
+/// Writes a message's documents, and says what goes back under which handle.
+fn get(client: &Client, base: &str, item: &str, out: &Path) -> Result<Report, Failed> {
+    let item = &escape(item);
+    let message = client.get(&format!("{base}/items/{item}"), &[])?;
+    private_folder(out)?;
+    let parts = download_parts(client, base, item, &message, out)?;
+    let mut told: String = parts.iter().map(|path| format!("{}\n", path.display())).collect();
+    let handle = message.pointer("/from/handle").and_then(Value::as_str);
+    let said = |name: &str| message.pointer(&format!("/meta/{name}")).and_then(Value::as_str);
+    if let Some(handle) = handle {
+        told.push_str(&format!("handle: {handle}\n"));
+    }
+    for (name, text) in
+        [("project", "project"), ("return_until", "may come back until"), ("returns", "comes back for submission")]
+    {
+        if let Some(value) = said(name) {
+            told.push_str(&format!("{text}: {value}\n"));
+        }
+    }
+    let json = json!({
+        "parts": parts, "handle": handle, "project": said("project"), "return_until": said("return_until"),
+        "returns": said("returns"), "message": message,
+    });
+    Ok(Report::new(json, told))
 }
 
 fn read(client: &Client, base: &str, item: &str, out: Option<&Path>) -> Result<Report, Failed> {

@@ -4,6 +4,7 @@ pub mod archive;
 pub mod archive_log;
 pub mod audit;
 pub mod dead;
+pub mod give_back;
 pub mod inbox;
 pub mod keys;
 pub mod mailbox;
@@ -60,6 +61,20 @@ impl Place {
 /// [`Failed::Usage`] with the rule that it breaks; its value is not repeated.
 pub fn address(text: &str) -> Result<MailboxAddress, Failed> {
     text.parse().map_err(|error| Failed::Usage(format!("{error}: say TYPE[-SUBTYPE]:ID, like NIHII-HOSPITAL:71000436")))
+}
+
+/// The address that is given, or else the one mailbox whose token the data folder holds.
+///
+/// # Errors
+/// [`Failed::Usage`] when none is given and the folder holds several, or none.
+pub fn own_address(folder: &Folder, given: Option<&str>) -> Result<MailboxAddress, Failed> {
+    if let Some(given) = given {
+        return address(given);
+    }
+    match &folder.kept_tokens()?[..] {
+        [only] => address(only),
+        _ => Err(Failed::Usage("say whose mailbox: --address ADDRESS (zegel mailbox list shows them)".to_owned())),
+    }
 }
 
 /// Reads a small text file, or standard input for `-`.

@@ -45,6 +45,7 @@ fn letter(place: &Place, wanted: &Send) -> Result<Letter, Failed> {
         sender: address(&wanted.sender)?.to_string(),
         to: to.iter().map(|text| address(text).map(|to| to.to_string())).collect::<Result<_, _>>()?,
         project: wanted.project.clone(),
+        handle: None,
         title: wanted.title.clone(),
         receipts: wanted.receipts.clone(),
         meta: wanted.meta.iter().map(pair).collect::<Result<_, _>>()?,
@@ -115,7 +116,15 @@ fn rehearse(wanted: &Send, client: &Client, project: &str) -> Result<Report, Fai
 }
 
 /// Waits for the final answer: whether it is negative, and the life of the submission.
-fn wait(place: &Place, client: &Client, submission: &str, deadline: Instant) -> Result<Option<(bool, Value)>, Failed> {
+///
+/// # Errors
+/// The platform refuses or is away.
+pub fn wait(
+    place: &Place,
+    client: &Client,
+    submission: &str,
+    deadline: Instant,
+) -> Result<Option<(bool, Value)>, Failed> {
     let spinner = spinner(place.json);
     spinner.set_message("waiting for the final answer");
     loop {

@@ -54,12 +54,12 @@ fn fill(overview: &mut Overview, agreement: &Agreement, now: Millis) {
 
 fn warnings(document: &ProjectDocument, trial: bool) -> Vec<String> {
     let rules = [
-        (document.senders.len() == 1, "with one sender the sender cannot be hidden"),
         (document.recipient_may_send, "the recipient may learn tokens of numbers of its choice"),
         (trial, "activated for a trial: one person held every key"),
         (document.deliberation.is_none(), "the document cites no deliberation"),
     ];
-    rules.into_iter().filter(|(holds, _)| *holds).map(|(_, text)| text.to_owned()).collect()
+    let broken = rules.into_iter().filter(|(holds, _)| *holds).map(|(_, text)| text);
+    document.exchange_warnings().into_iter().chain(broken).map(str::to_owned).collect()
 }
 
 pub(super) fn details(case: &Case, now: Millis) -> Details {

@@ -386,3 +386,28 @@ impl Bed {
         self.platform.store.release(slot, claim.epoch, true).await.unwrap();
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_return_needs_its_project_belongs_to_its_caller_and_is_one_submission_for_each_handle() {
+    let bed = Bed::still(Memory::new(), |_| {});
+    let registry = bed.token_of(REGISTRY);
+    let handle = |digit: &str| format!("/v1/returns/{}", digit.repeat(32));
+    let give = async |path: String, query: &str, token: &str| {
+        bed.call(request(Method::POST, &format!("{path}?{query}"), token, Body::from("x"))).await
+    };
+    let query = format!("sender={REGISTRY}&publication_id=R1&project=lab-registry");
+    assert_eq!(
+        give(handle("a"), &format!("sender={REGISTRY}&publication_id=R1"), &registry).await.code(),
+        "ZGL-IN-FIELD"
+    );
+    let stranger = bed.token_of(HOSPITAL);
+    assert_eq!(give(handle("a"), &query, &stranger).await.refusal().0, 403);
+    assert!(give("/v1/returns/none".to_owned(), &query, &registry).await.status.is_client_error());
+    assert_eq!(bed.published("mailbox.submitted").await, 0);
+    let first = give(handle("a"), &query, &registry).await;
+    assert_eq!(first.status, StatusCode::ACCEPTED);
+    assert_eq!(give(handle("a"), &query, &registry).await.bytes, first.bytes, "the same again is the same");
+    let other = give(handle("b"), &query, &registry).await;
+    assert_eq!(other.refusal(), (409, "ZGL-PUB-REUSED".to_owned()), "another handle is another return");
+    assert_eq!(bed.published("mailbox.submitted").await, 1);
+}

@@ -27,6 +27,7 @@ fn submission(bench: &Bench<Submissions>, recipients: &[&str]) -> Submission {
         receipts: ReceiptsWanted { published: true, received: true, read: false },
         meta: BTreeMap::from([("ward".into(), "4".into())]),
         project: None,
+        handle: None,
         accepted: bench.now,
     }
 }

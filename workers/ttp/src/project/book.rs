@@ -4,6 +4,7 @@
 //! with its reason, so that its messages are refused with it (I8).
 
 use super::agreement::Agreement;
+use super::exchange::AtLimit;
 use super::register::{Register, Standing};
 use super::{ProjectDocument, ProjectError};
 use crate::CompiledProject;
@@ -142,6 +143,34 @@ impl ProjectBook {
 }
 
 impl ProjectBook {
+    /// Of each project that holds today: how many senders it has, and among how few of them a delivery may be hidden as far as
+    /// its metadata go. Where batches are handed over at once, or below the minimum, that is 1: the time may tell.
+    #[must_use]
+    pub fn anonymity(&self, now: Millis) -> Vec<(String, usize, usize)> {
+        let table = self.0.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut all: Vec<_> = table.keys().filter_map(|name| Some((name.clone(), self.at(name, now).ok()?))).collect();
+        all.sort_by(|(one, _), (other, _)| one.cmp(other));
+        let of = |(name, project): (String, Arc<CompiledProject>)| {
+            let kept = project.release().filter(|release| release.at_limit == AtLimit::Refuse);
+            (name, project.senders(), kept.map_or(1, |release| usize::from(release.min_senders)))
+        };
+        all.into_iter().map(of).collect()
+    }
+
+    /// The project as it was under this version of its document and these keys, as long as it holds today.
+    ///
+    /// # Errors
+    /// The reason why it does not, or that those keys are gone.
+    pub fn of_period(&self, name: &str, period: (u32, u32), now: Millis) -> Result<Arc<CompiledProject>, Reason> {
+        let today = self.at(name, now)?;
+        if (today.version(), today.epoch()) == period {
+            return Ok(today);
+        }
+        let table = self.0.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(Listed::Lawful(lawful)) = table.get(name) else { return Err(without_keys()) };
+        lawful.compiled.get(&period).cloned().ok_or_else(without_keys)
+    }
+
     /// The application of this name as it holds at this instant.
     ///
     /// # Errors

@@ -132,6 +132,7 @@ fn inbound() -> Inbound {
             content: Content::Attached,
         },
         publication_id: "P1".to_owned(),
+        handle: None,
     }
 }
 

@@ -183,7 +183,9 @@ pub fn check(path: &Path) -> Result<Report, Failed> {
     } else if papers.document.certificates.is_empty() {
         told.push_str("it names no certificates yet: only a trial can activate it");
     }
-    let json = json!({ "ok": !is_wrong, "complete": is_complete, "parties": values });
+    let warnings = papers.document.exchange_warnings();
+    warnings.iter().for_each(|warning| told.push_str(&format!("\nnote: {warning}")));
+    let json = json!({ "ok": !is_wrong, "complete": is_complete, "parties": values, "warnings": warnings });
     Ok(Report { json, text: told, status: u8::from(is_wrong) })
 }
 
