@@ -5,7 +5,7 @@
 //! already, to which the row refers). Numbers count from 1 and are never used again.
 //! Invariants: a row is written in the step that answers the sender negatively, so whatever was refused stands here and nothing of
 //! it was forwarded; a released batch is a new submission of the same sender, judged anew from the first check on. What a
-//! stranger sent is remembered without its content, what was sent for no project not at all.
+//! stranger sent to a project in force is remembered without its content, what was sent for no project not at all.
 //! Bounds: [`HELD_MAX`] batches a project, the oldest make room; [`KEPT_MS`] each, enforced by a timer.
 //! Failure behaviour: an order about a batch that is not there (any more) changes nothing and says so.
 
