@@ -116,6 +116,8 @@ pub mod spaces {
     /// What a TTP project handed over and may come back, and what it holds until enough senders are together; owner: project,
     /// sub: kind, and handle, instant or message number.
     pub const EXCHANGES: Space = Space { code: 40, name: "exchanges" };
+    /// A hospital's own journal of documents; owner: the journal.
+    pub const JOURNAL: Space = Space { code: 40, name: "journal" };
     /// For the conformance suites.
     pub const TEST: Space = Space { code: 99, name: "test" };
 
@@ -146,6 +148,7 @@ pub mod spaces {
         SEALS,
         QUARANTINE,
         EXCHANGES,
+        JOURNAL,
         TEST,
     ];
 }

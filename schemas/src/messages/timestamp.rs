@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 pub struct Enrol {
     /// Which hospital.
     pub hospital: MailboxAddress,
+    /// Whether its hashes are salted, which the headers of its bags say from now on; none: as before, at first not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub salted: Option<bool>,
 }
 
 /// One prescription's hash.
@@ -71,6 +74,9 @@ pub struct BagClosed {
     pub end: Millis,
     /// How many entries.
     pub count: u64,
+    /// Whether the hospital says that its hashes are salted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub salted: bool,
 }
 
 /// Who made a bag that joins the log.

@@ -215,7 +215,7 @@ pub fn expiries() -> Vec<Expire> {
 }
 
 pub fn enrolments() -> Vec<Enrol> {
-    vec![Enrol { hospital: hospital() }]
+    vec![Enrol { hospital: hospital(), salted: None }, Enrol { hospital: hospital(), salted: Some(true) }]
 }
 
 pub fn entries() -> Vec<Entries> {
@@ -227,7 +227,15 @@ pub fn windows() -> Vec<WindowEnd> {
 }
 
 pub fn bags() -> Vec<BagClosed> {
-    vec![BagClosed { hospital: hospital(), sequence: 1, start: NOON, end: NOON.plus(300_000), count: 1000 }]
+    let bag = |salted| BagClosed {
+        hospital: hospital(),
+        sequence: 1,
+        start: NOON,
+        end: NOON.plus(300_000),
+        count: 1000,
+        salted,
+    };
+    vec![bag(false), bag(true)]
 }
 
 pub fn logged() -> Vec<Logged> {

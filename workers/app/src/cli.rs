@@ -2,6 +2,7 @@
 
 mod audit;
 mod backends;
+pub mod hospital;
 mod keys;
 mod mutations;
 mod projects;

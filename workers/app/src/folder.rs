@@ -295,7 +295,9 @@ pub fn write_private_bytes(path: &Path, bytes: &[u8]) -> Result<(), Failed> {
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&temporary, path)?;
-        path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+        // A bare file name has the empty path for a parent, which is the working folder.
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        File::open(folder)?.sync_all()
     };
     write().map_err(at(path))
 }

@@ -217,15 +217,15 @@ pub(crate) fn parse_json<T: DeserializeOwned>(bytes: &[u8], first_line: usize) -
 }
 
 /// A body's data, under its deadline.
-struct Frames {
+pub(crate) struct Frames {
     body: Body,
     begun: Instant,
     allowance: Duration,
-    received: u64,
+    pub(crate) received: u64,
 }
 
 impl Frames {
-    fn new(body: Body, allowance: Duration) -> Frames {
+    pub(crate) fn new(body: Body, allowance: Duration) -> Frames {
         Frames { body, begun: Instant::now(), allowance, received: 0 }
     }
 
@@ -233,7 +233,7 @@ impl Frames {
         self.body.is_end_stream()
     }
 
-    async fn next(&mut self) -> Answer<Option<Bytes>> {
+    pub(crate) async fn next(&mut self) -> Answer<Option<Bytes>> {
         let deadline = self.begun + self.allowance + Duration::from_secs(self.received / SLOWEST);
         loop {
             let Ok(frame) = timeout_at(deadline, self.body.frame()).await else {

@@ -19,6 +19,7 @@ mod content;
 mod dead;
 mod fields;
 mod gather;
+pub mod hospital;
 mod input;
 mod log;
 mod mutations;

@@ -6,8 +6,9 @@
 //! it is tried again after a moment.
 
 use crate::outflow::Patient;
-use crate::platform::Platform;
+use crate::platform::{GatewayConfig, Platform};
 use crate::routes::router;
+use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -35,9 +36,19 @@ pub async fn serve(
     platform: Arc<Platform>,
     shutdown: impl Future<Output = ()> + Send,
 ) -> io::Result<()> {
-    let address = listener.local_addr()?;
     let config = platform.config.clone();
-    let service = TowerToHyperService::new(router(platform));
+    serve_router(listener, router(platform), &config, shutdown).await
+}
+
+/// The same for any routes.
+pub(crate) async fn serve_router(
+    listener: TcpListener,
+    router: Router,
+    config: &GatewayConfig,
+    shutdown: impl Future<Output = ()> + Send,
+) -> io::Result<()> {
+    let address = listener.local_addr()?;
+    let service = TowerToHyperService::new(router);
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(config.header_timeout).max_buf_size(BUFFER_MAX);
     let places = Arc::new(Semaphore::new(config.connections_max.max(1)));

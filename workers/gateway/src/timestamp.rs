@@ -24,6 +24,8 @@ use zegel_timestamp::rows::{self, ArchivedBag, RECORD, REQUEST_MAX};
 #[serde(deny_unknown_fields)]
 pub(crate) struct Enrolment {
     hospital: String,
+    #[serde(default)]
+    salted: Option<bool>,
 }
 
 /// The body of a request for stamps.
@@ -82,7 +84,7 @@ pub(crate) async fn enrol(
 ) -> Answer<Response> {
     let hospital = hospital(&enrolment.hospital)?;
     let key = caller.owner_or_operator(&front, &hospital)?;
-    let envelope = front.envelope(front.new_id(), key, &Enrol { hospital }, &headers)?;
+    let envelope = front.envelope(front.new_id(), key, &Enrol { hospital, salted: enrolment.salted }, &headers)?;
     match front.ask(front.channel("timestamp.entries")?, &envelope).await? {
         Reply::Now(reply) => Ok(axum::Json(stored::<rows::Enrolled>(&reply)?).into_response()),
         Reply::Later => Ok(pending()),

@@ -38,10 +38,12 @@ impl Aggregator {
     }
 
     fn enrol(&self, message: &Message, view: &View, context: &Context<'_>) -> Result<Decision, Interrupt> {
-        let Enrol { hospital } = message.payload()?;
+        let Enrol { hospital, salted } = message.payload()?;
         let mut step = self.begin(message, view, context, Some(hospital))?;
         if let Some(step) = &mut step {
             step.roll(context.now, Cause::Tick);
+            // From the open bag on. What a hospital salts is its own affair; the header tells auditors what to ask it for.
+            step.bag.salted = salted.unwrap_or(step.bag.salted);
             step.effects.reply = Some(json(&Enrolled::from(&step.bag))?);
         }
         finish(step)

@@ -83,7 +83,7 @@ pub(crate) fn bind(spec: &Spec, form: Form, stamper: &dyn Stamper, io: &dyn JobI
         count: bag.count,
         root,
         previous,
-        form,
+        form: if bag.salted { Form::Salted } else { form },
     };
     header.check().map_err(|_| broken())?;
     let header_hash = header.hash();

@@ -56,6 +56,9 @@ pub struct OpenBag {
     pub chunks: u32,
     /// The latest accepted time; a clock that steps back does not go below it.
     pub last_accepted: Millis,
+    /// Whether the hospital says that its hashes are salted.
+    #[serde(default)]
+    pub salted: bool,
 }
 
 /// What a hospital learns about its enrolment, also as the reply to `Enrol`.

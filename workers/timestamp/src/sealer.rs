@@ -39,7 +39,8 @@ pub struct Sealer {
 }
 
 impl Sealer {
-    /// A sealer that has its bags stamped there. `form` is what headers say that hashes are made of.
+    /// A sealer that has its bags stamped there. `form` is what headers say that hashes are made of, where
+    /// the hospital did not say that it salts them.
     #[must_use]
     pub fn new(stamper: Arc<dyn Stamper>, form: Form) -> Sealer {
         Sealer { stamper, form }

@@ -63,6 +63,7 @@ impl Windows {
             count: 0,
             chunks: 0,
             last_accepted: now,
+            salted: false,
         }
     }
 
@@ -112,6 +113,7 @@ impl Windows {
             start: bag.start,
             end,
             count: bag.count,
+            salted: bag.salted,
         };
         bag.sequence += 1;
         bag.start = end;

@@ -1,6 +1,6 @@
 //! `zegel timestamp …`: enrolment, hashes, bags, archives and evidence.
 
-use super::Server;
+use super::{Server, hospital};
 use clap::{Subcommand, ValueEnum, value_parser};
 use std::path::PathBuf;
 
@@ -17,20 +17,24 @@ pub enum Timestamp {
         #[arg(value_name = "ADDRESS")]
         hospital: String,
     },
-    /// Have hashes stamped: lines of `REF,SHA-256` from a file or standard input
+    /// Run the hospital's agent: journal documents, have them stamped through any outage, verify and archive every bag
+    #[command(after_help = hospital::AGENT_HELP)]
+    Agent(hospital::Agent),
+    /// Have documents stamped by the hospital's agent, or send lines of `REF,SHA-256` straight to the platform
+    #[command(after_help = hospital::ADD_HELP)]
+    Add(hospital::Add),
+    /// Write the evidence file of a document, its salt included, out of the hospital's journal and archive
+    #[command(after_help = "Example:\n  zegel timestamp prove --journal stamps rx-17.xml --out rx-17.tar")]
+    Prove(hospital::Prove),
+    /// Say how many documents of the hospital's journal are where
     #[command(
-        after_help = "Example:\n  sha256sum rx-*.xml | awk '{print NR\",\"$1}' | zegel timestamp add NIHII-HOSPITAL:71000436 -"
+        after_help = "Exit status: 0; 1 when the platform broke its word; 3 when it refused an entry\n\nExample:\n  \
+        zegel timestamp status --journal stamps"
     )]
-    Add {
-        /// Which platform
-        #[command(flatten)]
-        server: Server,
-        /// Which hospital
-        #[arg(value_name = "ADDRESS")]
-        hospital: String,
-        /// File with lines of REF,HEX; - is standard input
-        #[arg(value_name = "FILE")]
-        file: PathBuf,
+    Status {
+        /// The hospital's journal folder
+        #[arg(long, value_name = "DIR")]
+        journal: PathBuf,
     },
     /// List a hospital's bags
     #[command(after_help = "Example:\n  zegel timestamp bags NIHII-HOSPITAL:71000436")]
@@ -74,21 +78,28 @@ pub enum Timestamp {
         listing: Option<PathBuf>,
     },
     /// Write a hospital's bags as an archive, or go on with the one that is there: what `zegel audit` checks
-    #[command(after_help = "Example:\n  zegel timestamp export NIHII-HOSPITAL:71000436 --out archive/\n  \
-        zegel timestamp export NIHII-HOSPITAL:71000436 --side hospital --out own-archive/")]
+    #[command(after_help = "Examples:\n  zegel timestamp export NIHII-HOSPITAL:71000436 --out archive/\n  \
+        zegel timestamp export NIHII-HOSPITAL:71000436 --side hospital --out own-archive/\n  \
+        zegel timestamp export --journal stamps --out own-archive/ --list documents.csv")]
     Export {
         /// Which platform
         #[command(flatten)]
         server: Server,
         /// Which hospital
-        #[arg(value_name = "ADDRESS")]
-        hospital: String,
+        #[arg(value_name = "ADDRESS", required_unless_present = "journal", conflicts_with = "journal")]
+        hospital: Option<String>,
         /// Where to
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
         /// From the platform's archive, or from the copies in the hospital's mailbox
-        #[arg(long, value_enum, default_value = "platform")]
+        #[arg(long, value_enum, default_value = "platform", conflicts_with = "journal")]
         side: Side,
+        /// From the archive of the hospital's agent; no platform is needed
+        #[arg(long, value_name = "DIR")]
+        journal: Option<PathBuf>,
+        /// Also write the journal's documents as `zegel audit --documents` takes them: REF,SHA-256,SALT
+        #[arg(long, value_name = "FILE", requires = "journal")]
+        list: Option<PathBuf>,
     },
     /// Delete the oldest segments of an archive whose windows all ended so many years ago
     #[command(after_help = "Example:\n  zegel timestamp expire archive/ --years 30 --dry-run")]

@@ -173,19 +173,26 @@ pub struct Asked<'a> {
 /// # Errors
 /// No bag holds the document; a file cannot be read or written.
 pub fn evidence(asked: &Asked<'_>) -> Result<Report, Failed> {
-    let trust = Trust::read(asked.trust)?;
     let salt = super::audit::salt(asked.salt)?;
+    evidence_of(asked, &Trust::read(asked.trust)?, salt.as_deref())
+}
+
+/// The same with trust and salt at hand.
+///
+/// # Errors
+/// As [`evidence`].
+pub fn evidence_of(asked: &Asked<'_>, trust: &Trust, salt: Option<&[u8]>) -> Result<Report, Failed> {
     let document = asked.document.map(|path| fs::read(path).map_err(at(path))).transpose()?;
     let digest = document.as_deref().map(sha256);
     let wanted = Wanted {
         reference: asked.reference,
         document: document.as_deref().filter(|_| !asked.digest_only),
         digest,
-        salt: salt.as_deref(),
+        salt,
     };
-    let bytes = evidence::make(&Archive::open(asked.archive)?, &wanted, &trust)?;
+    let bytes = evidence::make(&Archive::open(asked.archive)?, &wanted, trust)?;
     // What is handed out is checked first, as its reader will.
-    let (view, findings) = evidence::check(&bytes, document.as_deref(), &trust);
+    let (view, findings) = evidence::check(&bytes, document.as_deref(), trust);
     if !findings.clean() {
         let first = findings.list().first().map_or_else(String::new, |found| format!("{}: {}", found.name, found.text));
         return Err(Failed::Failure(format!("the archive's evidence does not hold ({first}): run `zegel audit`")));

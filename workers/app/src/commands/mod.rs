@@ -5,6 +5,7 @@ pub mod archive_log;
 pub mod audit;
 pub mod dead;
 pub mod give_back;
+pub mod hospital;
 pub mod inbox;
 pub mod keys;
 pub mod mailbox;

@@ -30,9 +30,16 @@ pub fn run(place: &Place, wanted: &Timestamp) -> Result<Report, Failed> {
             let answer = client.post("/v1/timestamp/hospitals", &json!({ "hospital": hospital }))?;
             Ok(Report::new(answer, format!("{hospital} is enrolled")))
         }
-        Timestamp::Add { server, hospital, file } => {
-            let hospital = address(hospital)?;
-            add(&place.folder()?.owner(server, &hospital)?, &hospital, &read_text(file)?)
+        Timestamp::Agent(wanted) => super::hospital::agent(place, wanted),
+        Timestamp::Prove(wanted) => super::hospital::prove(wanted),
+        Timestamp::Status { journal } => super::hospital::status(journal),
+        Timestamp::Add(wanted) if wanted.journal.is_some() => super::hospital::add(wanted),
+        Timestamp::Add(wanted) => {
+            let [file] = wanted.files.as_slice() else {
+                return Err(Failed::Usage("documents go into a journal: say --journal DIR".to_owned()));
+            };
+            let hospital = address(&wanted.hospital)?;
+            add(&place.folder()?.owner(&wanted.server, &hospital)?, &hospital, &read_text(file)?)
         }
         Timestamp::Bags { server, hospital } => {
             let hospital = address(hospital)?;
@@ -46,8 +53,11 @@ pub fn run(place: &Place, wanted: &Timestamp) -> Result<Report, Failed> {
             fetch_ca(&client, &out.join("ca.pem"))?;
             Ok(Report::new(json!({ "bags": written }), format!("{written} bags in {}", out.display())))
         }
-        Timestamp::Export { server, hospital, out, side } => {
-            super::archive::export(place, server, hospital, out, *side)
+        Timestamp::Export { journal: Some(journal), out, list, .. } => {
+            super::hospital::export(journal, out, list.as_deref())
+        }
+        Timestamp::Export { server, hospital, out, side, .. } => {
+            super::archive::export(place, server, hospital.as_deref().unwrap_or_default(), out, *side)
         }
         Timestamp::Expire { archive, years, dry_run } => super::archive::expire(archive, *years, *dry_run),
         Timestamp::Renew { archive, tsa, trust, within_days, dry_run } => {

@@ -140,6 +140,7 @@ fn a_bag_that_does_not_continue_the_chain_stops_for_good() {
         start,
         end: start.plus(MINUTE),
         count,
+        salted: false,
     };
     let mut stage = Stage::new(five_minutes(), Arc::new(Moody::default()));
     for broken in [bag(2, TEN, 0), bag(0, TEN, 0), bag(1, TEN, 1)] {

@@ -156,7 +156,7 @@ impl Stage {
     }
 
     pub fn enrol(&mut self) -> rows::Enrolled {
-        let envelope = self.envelope(&Enrol { hospital: self.hospital.clone() });
+        let envelope = self.envelope(&Enrol { hospital: self.hospital.clone(), salted: None });
         serde_json::from_slice(&self.aggregate(envelope).unwrap().unwrap()).unwrap()
     }
 
