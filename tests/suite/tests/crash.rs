@@ -79,9 +79,10 @@ fn fail_points() -> BTreeSet<String> {
             } else if path.extension().is_some_and(|ending| ending == "rs") {
                 let text = std::fs::read_to_string(&path).unwrap();
                 let named = text.split("fail_point!(\"").skip(1).filter_map(|rest| rest.split('"').next());
-                // What a foreign broker, a move and a hospital's agent pass through is killed in tests of their own.
-                let elsewhere =
-                    |name: &&str| ["intake::", "migrate::", "hospital::"].iter().any(|part| name.starts_with(part));
+                // What a foreign broker, a move, a hospital's agent and an export pass through is killed in tests of their own.
+                let elsewhere = |name: &&str| {
+                    ["intake::", "migrate::", "hospital::", "archive::"].iter().any(|part| name.starts_with(part))
+                };
                 points.extend(named.filter(|name| !elsewhere(name)).map(str::to_owned));
             }
         }

@@ -10,6 +10,7 @@ mod quarantine;
 mod returns;
 mod seals;
 mod timestamp;
+pub mod witness;
 
 pub use audit::Audit;
 pub use backends::{Backends, Migrate, Topology, TopologyAction, TopologyFormat};

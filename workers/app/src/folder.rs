@@ -163,6 +163,14 @@ impl Folder {
         Ok(Client::new(&base, Some(token)))
     }
 
+    /// A client without a token, for what is public.
+    ///
+    /// # Errors
+    /// When no address is known.
+    pub fn anybody(&self, server: &Server) -> Result<Client, Failed> {
+        Ok(Client::new(&self.base(server)?, None))
+    }
+
     /// A client of the owner where the folder has the owner's token, else of the operator.
     ///
     /// # Errors

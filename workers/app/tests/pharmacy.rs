@@ -69,6 +69,9 @@ fn ok(folder: &Path, arguments: &[&str]) -> Value {
 
 fn platform(folder: &Path) -> Running {
     let mut up = command(folder, env!("CARGO_BIN_EXE_zegel"), &["up", "--listen", "127.0.0.1:0"]);
+    if folder.join("zegel.toml").exists() {
+        up.args(["--config", "zegel.toml"]);
+    }
     up.env("ZEGEL_TIMESTAMP__WINDOW", "*/1 * * * * *").env("ZEGEL_TIMESTAMP__ALGORITHM", "ecdsa-p256");
     let running = Running::start(up);
     assert!(running.url.starts_with("http://"), "the platform does not start");
@@ -79,7 +82,12 @@ fn platform(folder: &Path) -> Running {
 fn every_command_on_the_pharmacys_page_does_what_the_page_says() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
+    // The platform knows the hospital as a witness before it starts, and waits for it with every checkpoint.
+    let made = ok(folder, &["timestamp", "witness", "key", "hospital.example/witness", "--state", "witness"]);
+    let settings = format!("[timestamp]\nwitnesses = [{}]\nquorum = 1\ncheckpoint_s = 1\n", made["key"]);
+    fs::write(folder.join("zegel.toml"), settings).unwrap();
     let _platform = platform(folder);
+    fs::copy(folder.join("data/tsa/log.vkey"), folder.join("platform.vkey")).unwrap();
     ok(folder, &["mailbox", "open", HOSPITAL]);
     for number in 1..=5 {
         let text = format!("<prescription number=\"{number}\">10 mg</prescription>\n");
@@ -99,7 +107,44 @@ fn every_command_on_the_pharmacys_page_does_what_the_page_says() {
     assert_eq!((tally["stamped"].as_u64(), tally["waiting"].as_u64()), (Some(5), Some(0)));
     let report: Value = serde_json::from_slice(&fs::read(folder.join("own.json")).unwrap()).unwrap();
     assert_eq!(report["verdict"], "clean");
+    witnessed(folder);
     refusals(folder);
+}
+
+/// The quorum counts in an audit, and a witness does not sign a second history.
+fn witnessed(folder: &Path) {
+    let key = |name: &str| fs::read_to_string(folder.join(name)).unwrap().trim().to_owned();
+    let (log, witness) = (key("platform.vkey"), key("witness/witness.vkey"));
+    let trust =
+        format!("[[ca]]\nfile = \"ca.pem\"\n\n[log]\nkey = \"{log}\"\nwitnesses = [\"{witness}\"]\nquorum = 1\n");
+    fs::write(folder.join("strict.toml"), trust).unwrap();
+    ok(folder, &["timestamp", "export", HOSPITAL, "--out", "witnessed"]);
+    // Bags of the last seconds wait for their checkpoint; the first ones stand in the cosigned log.
+    let (_, report) = zegel(folder, &["audit", "--archive", "witnessed", "--trust", "strict.toml"]);
+    let text = report.to_string();
+    assert!(text.contains("hospital.example/witness") || text.contains("\"witnesses\""), "{text}");
+    let sign = ["timestamp", "witness", "sign", "--state", "witness", "--log", "platform.vkey"];
+    ok(folder, &sign);
+    // Another log under the same name is not this one.
+    let other =
+        zegel_crypto::log::NoteSigner::generate("zegel.localhost/log", zegel_crypto::log::Purpose::Log).unwrap();
+    fs::write(folder.join("other.vkey"), other.public().to_string()).unwrap();
+    let status = zegel(folder, &["timestamp", "witness", "sign", "--state", "witness", "--log", "other.vkey"]).0;
+    assert_eq!(status, Some(3));
+    // What the witness saw last is not the beginning of what it is shown now.
+    let seen = fs::read_dir(folder.join("witness")).unwrap().map(|entry| entry.unwrap().path());
+    let seen = seen.into_iter().find(|path| path.file_name().unwrap().to_string_lossy().starts_with("seen-")).unwrap();
+    let note: zegel_crypto::log::Note = fs::read_to_string(&seen).unwrap().parse().unwrap();
+    let mut shown: zegel_crypto::log::Checkpoint = note.text.parse().unwrap();
+    shown.root = schemas::Sha256([7; 32]);
+    let signer = fs::read_to_string(folder.join("data/tsa/log.key")).unwrap();
+    let name = shown.origin.clone();
+    let signer = zegel_crypto::log::NoteSigner::from_pem(&name, zegel_crypto::log::Purpose::Log, &signer).unwrap();
+    fs::write(&seen, shown.sign(&signer).to_string()).unwrap();
+    let (status, said) = zegel(folder, &sign);
+    assert_eq!(status, Some(1), "{said}");
+    let forks = fs::read_dir(folder.join("witness")).unwrap();
+    assert!(forks.into_iter().any(|entry| entry.unwrap().file_name().to_string_lossy().starts_with("fork-")));
 }
 
 /// What the page does not do, and what comes of it.
@@ -205,4 +250,30 @@ fn an_agent_that_is_killed_anywhere_loses_nothing_and_has_nothing_stamped_twice(
     let names: Vec<&String> = report["names"].as_object().unwrap().keys().collect();
     // A window may have ended between the two exports.
     assert!(status == Some(0) || (status == Some(14) && names == ["missing-there"]), "{status:?} {names:?}");
+    exports_that_die(folder);
+}
+
+/// Where an archive's writer may die.
+const ARCHIVE_POINTS: [&str; 5] = [
+    "archive::before-record",
+    "archive::after-record",
+    "archive::after-index",
+    "archive::after-rename",
+    "archive::after-manifest",
+];
+
+/// The platform's archive, while its export dies between every two durable steps.
+fn exports_that_die(folder: &Path) {
+    for (number, point) in ARCHIVE_POINTS.iter().enumerate() {
+        let out = format!("torn-{number}");
+        for passes in ["0", "2"] {
+            let mut export =
+                command(folder, env!("CARGO_BIN_EXE_zegel"), &["timestamp", "export", HOSPITAL, "--out", &out]);
+            let ended = export.env("ZEGEL_CRASH_AT", point).env("ZEGEL_CRASH_PASSES", passes).output().unwrap();
+            let dies = cfg!(feature = "failpoints") && passes == "0";
+            assert!(!dies || ended.status.code().is_none(), "{point} is never reached");
+        }
+        ok(folder, &["timestamp", "export", HOSPITAL, "--out", &out]);
+        ok(folder, &["audit", "--archive", &out, "--trust", "trust.toml"]);
+    }
 }

@@ -229,7 +229,9 @@ impl Writer {
         let path = self.folder.join(OPEN_NAME);
         let mut bytes = Vec::with_capacity(body.len() + frame::HEAD + frame::DIGEST);
         let digest = frame::append(&mut bytes, slot.kind, body);
+        fail::fail_point!("archive::before-record");
         self.open.write_all(&bytes).map_err(at(&path))?;
+        fail::fail_point!("archive::after-record");
         let slot = Slot { offset: self.length, length: bytes.len() as u64, digest, ..slot };
         self.length += slot.length;
         self.slots.push(slot);
@@ -245,10 +247,13 @@ impl Writer {
         bytes.extend_from_slice(END);
         let path = self.folder.join(OPEN_NAME);
         self.open.write_all(&bytes).and_then(|()| self.open.sync_all()).map_err(at(&path))?;
+        fail::fail_point!("archive::after-index");
         let sealed = self.folder.join(segment::name(self.number));
         fs::rename(&path, &sealed).and_then(|()| sync_folder(&self.folder)).map_err(at(&sealed))?;
+        fail::fail_point!("archive::after-rename");
         let line = line(self.number, &self.slots, offset + bytes.len() as u64, digest);
         self.enter(line)?;
+        fail::fail_point!("archive::after-manifest");
         self.begin_segment()
     }
 

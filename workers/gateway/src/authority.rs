@@ -1,5 +1,5 @@
-//! The time-stamp authority over HTTP (RFC 3161 section 3.4): what `openssl ts -query … | curl` asks, and what is needed to
-//! verify the answers: revocation list and certificates of the units.
+//! The time-stamp authority over HTTP (RFC 3161 section 3.4): what `openssl ts -query … | curl` asks, the same as a DSS
+//! `SignRequest` in XML, and what is needed to verify the answers: revocation list and certificates of the units.
 //!
 //! Whatever the request holds, the answer is 200 with a `TimeStampResp`, which says itself why there is no token; only what
 //! is not a time-stamp request at all gets a problem. A hash tells nothing of its document, so by default anybody may ask;
@@ -16,6 +16,7 @@ use axum::response::{IntoResponse, Response};
 use std::sync::Arc;
 use std::time::Duration;
 use zegel_crypto::tsa::{Failure, REQUEST_MAX};
+use zegel_timestamp::dss;
 
 const QUERY: &str = "application/timestamp-query";
 const REPLY: &str = "application/timestamp-reply";
@@ -34,12 +35,23 @@ pub(crate) async fn stamp(
         caller?;
     }
     let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    if !kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(QUERY) {
-        return Err(Problem::new("ZGL-HTTP-MEDIA", "must be application/timestamp-query").at("Content-Type"));
-    }
-    let request = body::whole_up_to(&front, &headers, body, REQUEST_MAX as u64).await?.bytes;
+    let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let form = match kind.as_str() {
+        QUERY => Form::Rfc3161,
+        "application/xml" | "text/xml" => Form::Dss,
+        _ => {
+            let rule = "must be application/timestamp-query, or application/xml with a DSS SignRequest";
+            return Err(Problem::new("ZGL-HTTP-MEDIA", rule).at("Content-Type"));
+        }
+    };
+    let limit = if form == Form::Dss { dss::REQUEST_MAX } else { REQUEST_MAX };
+    let whole = body::whole_up_to(&front, &headers, body, limit as u64).await?;
+    let request = whole.bytes.clone();
     let now = front.clock.is_steady().then(|| front.clock.now());
     let response = match front.config.authority.clone() {
+        None if form == Form::Dss => {
+            return Err(Problem::not_found("this platform has no authority of its own"));
+        }
         None => Failure::SystemFailure.response(),
         Some(authority) => {
             let turn = tokio::time::timeout(TURN, front.stamps.clone().acquire_owned()).await;
@@ -47,14 +59,27 @@ pub(crate) async fn stamp(
                 return Err(Problem::new("ZGL-HTTP-BUSY", "too many time stamps at a time").retry_after_ms(1_000));
             };
             body::blocking(move || {
-                let answer = authority.answer(&request, now);
+                let answer = match form {
+                    Form::Rfc3161 => authority.answer(&request, now),
+                    Form::Dss => dss::answer(&request, authority.as_ref(), now).into_bytes(),
+                };
                 drop(turn);
                 Ok(answer)
             })
             .await?
         }
     };
-    Ok(([(header::CONTENT_TYPE, REPLY)], response).into_response())
+    let kind = if form == Form::Dss { "application/xml" } else { REPLY };
+    Ok(([(header::CONTENT_TYPE, kind)], response).into_response())
+}
+
+/// How a time stamp is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// `TimeStampReq` and `TimeStampResp`, DER.
+    Rfc3161,
+    /// `SignRequest` and `SignResponse` of OASIS DSS, XML.
+    Dss,
 }
 
 /// `GET /v1/timestamp/ca.crl`.

@@ -21,9 +21,9 @@ pub const REQUEST_MAX: usize = 32 << 20;
 /// Most bags that one retrieval gives (XSD: `TSList` at most ten times).
 pub const BAGS_MAX: usize = 10;
 /// The namespace of OASIS DSS, in which responses are wrapped.
-const DSS: &str = "urn:oasis:names:tc:dss:1.0:core:schema";
+pub(crate) const DSS: &str = "urn:oasis:names:tc:dss:1.0:core:schema";
 /// The profile of the authority's answers, which the schema of DSS wants named.
-const PROFILE: &str = "urn:ehealth:profiles:timestamping:2.1-cert";
+pub(crate) const PROFILE: &str = "urn:ehealth:profiles:timestamping:2.1-cert";
 
 /// Why a request cannot be answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

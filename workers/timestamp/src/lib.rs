@@ -13,6 +13,7 @@
 pub mod aggregator;
 pub mod audit;
 pub mod consult;
+pub mod dss;
 pub mod log;
 pub mod queries;
 pub mod rows;

@@ -1,6 +1,6 @@
 //! `zegel timestamp …`: enrolment, hashes, bags, archives and evidence.
 
-use super::{Server, hospital};
+use super::{Server, hospital, witness};
 use clap::{Subcommand, ValueEnum, value_parser};
 use std::path::PathBuf;
 
@@ -36,6 +36,9 @@ pub enum Timestamp {
         #[arg(long, value_name = "DIR")]
         journal: PathBuf,
     },
+    /// Watch over the platform's log: cosign its checkpoints while they continue each other
+    #[command(subcommand, after_help = "Example:\n  zegel timestamp witness sign --state witness --log platform.vkey")]
+    Witness(witness::Witness),
     /// List a hospital's bags
     #[command(after_help = "Example:\n  zegel timestamp bags NIHII-HOSPITAL:71000436")]
     Bags {

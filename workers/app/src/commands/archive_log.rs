@@ -72,10 +72,10 @@ fn wanted(archive: &Archive, proofs: &HashMap<u64, String>) -> Result<HashMap<Ve
 }
 
 /// The log's tiles over HTTP.
-struct Tiles<'a>(&'a Client);
+pub struct Tiles<'a>(pub &'a Client);
 
 /// Why a tile did not come.
-struct NoTile(Failed);
+pub struct NoTile(Failed);
 
 impl From<LogError> for NoTile {
     fn from(error: LogError) -> NoTile {

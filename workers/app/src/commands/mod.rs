@@ -20,6 +20,7 @@ pub mod settings;
 pub mod timestamp;
 pub mod topology;
 pub mod up;
+pub mod witness;
 
 use crate::client::{Client, list, number};
 use crate::config::{Config, Overrides};

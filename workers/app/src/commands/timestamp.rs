@@ -31,6 +31,7 @@ pub fn run(place: &Place, wanted: &Timestamp) -> Result<Report, Failed> {
             Ok(Report::new(answer, format!("{hospital} is enrolled")))
         }
         Timestamp::Agent(wanted) => super::hospital::agent(place, wanted),
+        Timestamp::Witness(wanted) => super::witness::run(place, wanted),
         Timestamp::Prove(wanted) => super::hospital::prove(wanted),
         Timestamp::Status { journal } => super::hospital::status(journal),
         Timestamp::Add(wanted) if wanted.journal.is_some() => super::hospital::add(wanted),

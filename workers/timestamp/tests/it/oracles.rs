@@ -1,10 +1,12 @@
 //! Tools that we did not write read our bags: `openssl ts` the tokens, `xmllint` the XML with the eHealth XSD.
 
 use crate::stage::{MINUTE, Stage, TEN, authority, entry};
+use base64::{Engine, engine::general_purpose::STANDARD};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use zegel_timestamp::queries;
+use zegel_crypto::hash::sha256;
+use zegel_timestamp::{dss, queries};
 
 /// Runs a tool: whether it was content, and what it said. None, loudly, when it is not installed.
 fn run(command: &mut Command) -> Option<(bool, String)> {
@@ -79,6 +81,53 @@ fn bags_follow_the_ehealth_schema() {
     let text = fs::read_to_string(folder.path().join("1.xml")).unwrap();
     fs::write(folder.path().join("bad.xml"), text.replacen("<Ref>7<", "<Ref>seven<", 1)).unwrap();
     assert!(!check("bad.xml").unwrap().0);
+}
+
+/// The eHealth platform's way of asking: our answers follow the schema of OASIS DSS, and the token in them is one for openssl.
+#[test]
+fn a_sign_request_gets_a_sign_response_of_the_schema_with_a_token_that_openssl_accepts() {
+    let folder = tempfile::tempdir().unwrap();
+    let (authority, _, pem) = authority();
+    fs::write(folder.path().join("ca.pem"), pem).unwrap();
+    fs::write(folder.path().join("bag.xml"), "a bag of the hospital's own").unwrap();
+    let ask = |documents: &str| {
+        let request = format!(
+            "<SignRequest xmlns=\"urn:oasis:names:tc:dss:1.0:core:schema\" xmlns:ds=\"http://www.w3.org/2000/09/xmldsig#\" \
+             RequestID=\"r-1\" Profile=\"urn:ehealth:profiles:timestamping:2.1-cert\"><InputDocuments>{documents}\
+             </InputDocuments></SignRequest>"
+        );
+        (dss::answer(request.as_bytes(), authority.as_ref(), Some(TEN)), request)
+    };
+    let bag = STANDARD.encode(fs::read(folder.path().join("bag.xml")).unwrap());
+    let (whole, request) = ask(&format!("<Document><Base64Data>{bag}</Base64Data></Document>"));
+    let hash = STANDARD.encode(sha256(b"a bag of the hospital's own").0);
+    let (hashed, _) = ask(&format!(
+        "<DocumentHash><ds:DigestMethod Algorithm=\"http://www.w3.org/2001/04/xmlenc#sha256\"/><ds:DigestValue>{hash}\
+         </ds:DigestValue></DocumentHash>"
+    ));
+    let (refused, _) = ask("<Document><EscapedXML>x</EscapedXML></Document>");
+    assert!(refused.contains("resultminor:NotSupported") && !refused.contains("Token"), "{refused}");
+    for (name, answer) in [("whole", &whole), ("hashed", &hashed)] {
+        assert!(answer.contains("RequestID=\"r-1\"") && answer.contains("resultmajor:Success"), "{answer}");
+        let token = answer.split("<RFC3161TimeStampToken>").nth(1).unwrap().split('<').next().unwrap();
+        fs::write(folder.path().join(name), STANDARD.decode(token).unwrap()).unwrap();
+        let mut command = Command::new("openssl");
+        command.current_dir(folder.path()).args(["ts", "-verify", "-data", "bag.xml", "-token_in", "-in", name]);
+        let attime = (TEN.0 / 1_000 + 60).to_string();
+        let Some((good, said)) = run(command.args(["-CAfile", "ca.pem", "-attime", &attime])) else { return };
+        assert!(good, "{said}");
+    }
+    let Some(schemas) = ehealth_schemas() else { return };
+    let schema = schemas.join("external/XSD/oasis-dss-core-schema-v1.0-os.xsd");
+    for (name, xml) in [("request", &request), ("whole", &whole), ("hashed", &hashed), ("refused", &refused)] {
+        let file = folder.path().join(format!("{name}.xml"));
+        fs::write(&file, xml).unwrap();
+        let mut command = Command::new("xmllint");
+        let Some((good, said)) = run(command.args(["--nonet", "--noout", "--schema"]).arg(&schema).arg(file)) else {
+            return;
+        };
+        assert!(good, "{said}\n{xml}");
+    }
 }
 
 fn copy(from: &Path, to: &Path) {
