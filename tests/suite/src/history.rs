@@ -365,7 +365,7 @@ fn check_feeds(clients: &HashMap<&str, Client>, history: &History) {
 }
 
 /// I6: each accepted hash is in exactly one bag, not before the promised one; windows are contiguous; openssl says OK.
-fn check_bags(client: &Client, data: &Path, history: &History) {
+pub fn check_bags(client: &Client, data: &Path, history: &History) {
     let last_promised = history.entries.values().map(|(_, bag)| *bag).max().unwrap_or(0);
     let deadline = Instant::now() + Duration::from_secs(60);
     let bags = loop {
@@ -395,6 +395,23 @@ fn check_bags(client: &Client, data: &Path, history: &History) {
         let (stamped, bag) = found.get(reference).unwrap_or_else(|| panic!("reference {reference} is in no bag"));
         assert_eq!(stamped, hash, "reference {reference} was stamped with another hash");
         assert!(bag >= promised, "reference {reference} is in an earlier bag than promised");
+    }
+}
+
+/// Every bag stands in the public log once: as many entries as bags, some seconds after the last one.
+pub fn check_log(client: &Client) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        // The log is asked first: it may not be ahead of the bags.
+        let note = client.get_bytes("/log/latest").unwrap_or_default();
+        let size = String::from_utf8_lossy(&note).lines().nth(1).and_then(|size| size.parse().ok()).unwrap_or(0);
+        let bags = all_bags(client).len();
+        assert!(size <= bags, "a bag stands in the log twice: {size} entries of {bags} bags");
+        if size == bags {
+            return;
+        }
+        assert!(Instant::now() < deadline, "the log has {size} entries of {bags} bags");
+        thread::sleep(Duration::from_millis(100));
     }
 }
 

@@ -12,7 +12,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
-use zegel_suite::history::{HOSPITAL, History, Load, SECOND, TTP, is_done, open_boxes, prepare, stamper, submitter};
+use zegel_suite::history::{
+    HOSPITAL, History, Load, SECOND, TTP, check_bags, check_log, is_done, open_boxes, prepare, stamper, submitter,
+};
 use zegel_suite::server::{Address, Server};
 use zegel_suite::{zegel, zegel_with_failpoints};
 
@@ -98,11 +100,12 @@ fn crash_at(program: &Path, point: &str) -> bool {
     prepare(&data);
     let address = Address::default();
     let window = ("ZEGEL_TIMESTAMP__WINDOW", "* * * * * *");
+    let checkpoint = ("ZEGEL_TIMESTAMP__CHECKPOINT_S", "1");
     let small_log = ("ZEGEL_WAL_BYTES", "200000");
     let server = Server::start(program, &data, &address, &[window]).expect("starts");
     let clients = open_boxes(&server);
     server.kill();
-    let crash = [window, small_log, ("ZEGEL_CRASH_AT", point)];
+    let crash = [window, checkpoint, small_log, ("ZEGEL_CRASH_AT", point)];
     let Ok(mut server) = Server::start(program, &data, &address, &crash) else {
         // It was reached before the program could say where it listens; nothing was acknowledged by then.
         let again = Server::start(program, &data, &address, &[window]).unwrap_or_else(|log| panic!("{point}: {log}"));
@@ -124,7 +127,8 @@ fn crash_at(program: &Path, point: &str) -> bool {
     if !visited {
         visited = server.stop() != Some(0); // points on the way out are reached when draining
     }
-    let server = Server::start(program, &data, &address, &[window]).unwrap_or_else(|log| panic!("{point}: {log}"));
+    let env = [window, checkpoint];
+    let server = Server::start(program, &data, &address, &env).unwrap_or_else(|log| panic!("{point}: {log}"));
     thread::sleep(Duration::from_millis(200));
     stop.store(true, Ordering::SeqCst);
     let histories: Vec<History> =
@@ -142,6 +146,9 @@ fn crash_at(program: &Path, point: &str) -> bool {
             thread::sleep(Duration::from_millis(20));
         }
     }
+    // What sealing, stamping and the log had begun when the process died is done once.
+    check_bags(&clients[HOSPITAL], &data, &histories[2]);
+    check_log(&clients[HOSPITAL]);
     server.kill();
     println!("{point}: {}", if visited { "visited" } else { "NOT VISITED" });
     visited

@@ -121,8 +121,13 @@ fn witnessed(folder: &Path) {
     ok(folder, &["timestamp", "export", HOSPITAL, "--out", "witnessed"]);
     // Bags of the last seconds wait for their checkpoint; the first ones stand in the cosigned log.
     let (_, report) = zegel(folder, &["audit", "--archive", "witnessed", "--trust", "strict.toml"]);
-    let text = report.to_string();
-    assert!(text.contains("hospital.example/witness") || text.contains("\"witnesses\""), "{text}");
+    let log = &report["archives"][0]["log"];
+    assert_eq!(
+        (&log["state"], &log["witnesses"], &log["quorum"]),
+        (&json!("checked"), &json!(1), &json!(1)),
+        "{report}"
+    );
+    assert!(log["bags"].as_u64() > Some(0), "{log}");
     let sign = ["timestamp", "witness", "sign", "--state", "witness", "--log", "platform.vkey"];
     ok(folder, &sign);
     // Another log under the same name is not this one.
@@ -174,7 +179,7 @@ fn refusals(folder: &Path) {
         "--out",
         "y.tar",
     ];
-    assert_eq!(status(&evidence), Some(1));
+    assert_ne!(status(&evidence), Some(0));
     // A bit of the evidence.
     let mut bytes = fs::read(folder.join("rx-1.tar")).unwrap();
     let middle = bytes.len() / 2;
@@ -219,6 +224,7 @@ fn an_agent_that_is_killed_anywhere_loses_nothing_and_has_nothing_stamped_twice(
         }
         let mut agent = Running::start(agent);
         let token = fs::read_to_string(folder.join("st/agent.token")).unwrap();
+        assert_eq!(hand_in(&agent.url, "guessed", "somebody else's"), None);
         let begun = Instant::now();
         let patience = Duration::from_secs(if cfg!(feature = "failpoints") && point.is_some() { 30 } else { 1 });
         while agent.child.try_wait().unwrap().is_none() && begun.elapsed() < patience {

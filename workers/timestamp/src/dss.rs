@@ -196,7 +196,7 @@ impl Reading {
                 return Err(DssError::NotSupported("a document that is neither a hash nor base64 data"));
             }
             ([.., "Document"], DSS, "Base64Data") if self.input.is_none() => "Base64Data",
-            ([.., "Document"], DSS, _) => return Err(DssError::NotSupported("a document that is not base64 data")),
+            ([.., "Document"], _, _) => return Err(DssError::NotSupported("a document that is not base64 data")),
             ([.., "DocumentHash"], DS, "Transforms") => return Err(DssError::NotSupported("transforms")),
             ([.., "DocumentHash"], DS, "DigestMethod") if self.digest.is_none() => "DigestMethod",
             ([.., "DocumentHash"], DS, "DigestValue") if self.input.is_none() => "DigestValue",
