@@ -170,6 +170,7 @@ const CODES: &[Code] = &[
     refused("ZGL-TS-REF", 422, "reference is 0", "number prescriptions from 1 on"),
     refused("ZGL-TS-ENROL", 409, "hospital is not enrolled", "enrol the hospital first"),
     refused("ZGL-TS-HOSPITAL", 422, "address is not a hospital's", "use an address of type NIHII-HOSPITAL"),
+    refused("ZGL-TS-BAG", 422, "bag breaks the rules of TimeStampBagType", "validate it against the eHealth time-stamping schema"),
     refused("ZGL-TS-WITNESS", 422, "cosignature is of no known witness, or does not verify", "have the witness's key added to the settings; sign the checkpoint of the size that is named"),
     failed("ZGL-TS-CHAIN", 500, "closed bag does not continue its hospital's chain", "report the fault; later bags of the hospital wait, intake goes on"),
     failed("ZGL-TS-AUTHORITY", 503, "time-stamp authority gave no valid stamp", "see to the authority; bags wait in order and are stamped later"),

@@ -54,6 +54,7 @@ payloads! {
     Entries => "be.zegel.timestamp.entries.v1",
     WindowEnd => "be.zegel.timestamp.window-end.v1",
     BagClosed => "be.zegel.timestamp.bag-closed.v1",
+    OwnBag => "be.zegel.timestamp.own-bag.v1",
     Logged => "be.zegel.timestamp.logged.v1",
     CheckpointDue => "be.zegel.timestamp.checkpoint-due.v1",
     CheckpointStamp => "be.zegel.timestamp.checkpoint-stamp.v1",

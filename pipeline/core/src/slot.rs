@@ -117,7 +117,7 @@ pub mod spaces {
     /// sub: kind, and handle, instant or message number.
     pub const EXCHANGES: Space = Space { code: 40, name: "exchanges" };
     /// A hospital's own journal of documents; owner: the journal.
-    pub const JOURNAL: Space = Space { code: 40, name: "journal" };
+    pub const JOURNAL: Space = Space { code: 46, name: "journal" };
     /// For the conformance suites.
     pub const TEST: Space = Space { code: 99, name: "test" };
 

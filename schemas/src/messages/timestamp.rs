@@ -2,6 +2,7 @@
 
 use crate::address::MailboxAddress;
 use crate::basic::{Millis, Sha256};
+use crate::messages::Content;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -77,6 +78,24 @@ pub struct BagClosed {
     /// Whether the hospital says that its hashes are salted.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub salted: bool,
+}
+
+/// `timestamp.sealed`, key: hospital. A bag that the hospital made itself is to be stamped, kept byte for byte, and its hash
+/// entered into the hospital's next bag. Answered when it is stamped.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct OwnBag {
+    /// Which hospital.
+    pub hospital: MailboxAddress,
+    /// The bag's `SequenceNumber`, the hospital's own.
+    pub sequence: i64,
+    /// How many `JournalEntry` elements.
+    pub entries: u64,
+    /// SHA-256 of its bytes.
+    pub digest: Sha256,
+    /// Its length in bytes.
+    pub size: u64,
+    /// Its bytes: `Attached` or `Object`.
+    pub content: Content,
 }
 
 /// Who made a bag that joins the log.

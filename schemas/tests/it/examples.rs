@@ -238,6 +238,19 @@ pub fn bags() -> Vec<BagClosed> {
     vec![bag(false), bag(true)]
 }
 
+pub fn own_bags() -> Vec<OwnBag> {
+    let object = ObjectRef { name: Sha256([1; 32]), salt: Sha256([2; 32]), key_version: 1, size: 100_000 };
+    let bag = |content| OwnBag {
+        hospital: hospital(),
+        sequence: 17,
+        entries: 9,
+        digest: Sha256([0xcc; 32]),
+        size: 1_000,
+        content,
+    };
+    vec![bag(Content::Attached), bag(Content::Object(object))]
+}
+
 pub fn logged() -> Vec<Logged> {
     let (subject, token) = (Sha256([0xaa; 32]), Sha256([0xbb; 32]));
     [BagMaker::Platform, BagMaker::Hospital].map(|maker| Logged { maker, subject, token }).to_vec()

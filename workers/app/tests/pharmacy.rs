@@ -86,13 +86,16 @@ fn every_command_on_the_pharmacys_page_does_what_the_page_says() {
     let made = ok(folder, &["timestamp", "witness", "key", "hospital.example/witness", "--state", "witness"]);
     let settings = format!("[timestamp]\nwitnesses = [{}]\nquorum = 1\ncheckpoint_s = 1\n", made["key"]);
     fs::write(folder.join("zegel.toml"), settings).unwrap();
-    let _platform = platform(folder);
+    let platform = platform(folder);
     fs::copy(folder.join("data/tsa/log.vkey"), folder.join("platform.vkey")).unwrap();
     ok(folder, &["mailbox", "open", HOSPITAL]);
     for number in 1..=5 {
         let text = format!("<prescription number=\"{number}\">10 mg</prescription>\n");
         fs::write(folder.join(format!("rx-{number}.xml")), text).unwrap();
     }
+    let own = "<TimeStampBag xmlns=\"urn:be:fgov:ehealth:timestamping:protocol:v2\" Hash=\"SHA-256\" SequenceNumber=\"17\">\
+               <JournalEntry><Hash>any text</Hash><Ref>5</Ref></JournalEntry></TimeStampBag>";
+    fs::write(folder.join("bag-17.xml"), own).unwrap();
     let program = PathBuf::from(env!("CARGO_BIN_EXE_zegel"));
     let path = format!("{}:{}", program.parent().unwrap().display(), std::env::var("PATH").unwrap_or_default());
     let text = fs::read_to_string(PAGE).unwrap();
@@ -109,6 +112,9 @@ fn every_command_on_the_pharmacys_page_does_what_the_page_says() {
     assert_eq!(report["verdict"], "clean");
     witnessed(folder);
     refusals(folder);
+    drop(platform);
+    let checked = ok(folder, &["check"]);
+    assert!(checked.to_string().contains("\"I6\""), "{checked}");
 }
 
 /// The quorum counts in an audit, and a witness does not sign a second history.
@@ -118,7 +124,22 @@ fn witnessed(folder: &Path) {
     let trust =
         format!("[[ca]]\nfile = \"ca.pem\"\n\n[log]\nkey = \"{log}\"\nwitnesses = [\"{witness}\"]\nquorum = 1\n");
     fs::write(folder.join("strict.toml"), trust).unwrap();
-    ok(folder, &["timestamp", "export", HOSPITAL, "--out", "witnessed"]);
+    // The hospital's own bag is in the platform's archive, byte for byte, once a bag that holds its hash is.
+    let begun = Instant::now();
+    let archived = loop {
+        ok(folder, &["timestamp", "export", HOSPITAL, "--out", "witnessed"]);
+        let archive = zegel_archive::reader::Archive::open(&folder.join("witnessed")).unwrap();
+        if archive.records(zegel_archive::record::kinds::FOREIGN).next().is_some() {
+            break archive;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(60), "the own bag is not exported");
+        std::thread::sleep(Duration::from_millis(200));
+    };
+    let (segment, slot) = archived.records(zegel_archive::record::kinds::FOREIGN).next().unwrap();
+    let body = segment.body(slot).unwrap();
+    let foreign = zegel_archive::record::Foreign::decode(&body).unwrap();
+    assert_eq!(foreign.bytes, fs::read(folder.join("bag-17.xml")).unwrap());
+    assert!(foreign.held_by > 0 && foreign.tsr == fs::read(folder.join("bag-17.tsr")).unwrap());
     // Bags of the last seconds wait for their checkpoint; the first ones stand in the cosigned log.
     let (_, report) = zegel(folder, &["audit", "--archive", "witnessed", "--trust", "strict.toml"]);
     let log = &report["archives"][0]["log"];

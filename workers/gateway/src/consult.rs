@@ -25,7 +25,7 @@ use std::sync::Arc;
 use zegel_crypto::tsa::{serial, token_of};
 use zegel_timestamp::consult::{self, BagRequest, ConsultError, ConsultRequest, Identification};
 use zegel_timestamp::queries::{self, BAGS_MAX};
-use zegel_timestamp::rows::ArchivedBag;
+use zegel_timestamp::rows::{ArchivedBag, OwnBagRow};
 
 const XML: &str = "application/xml";
 const LINES: &str = "application/x-ndjson";
@@ -47,7 +47,14 @@ pub(crate) async fn consult(
         Err(error) => return Ok(refused(&error, false)),
     };
     let key = caller.owner_or_operator(&front, &of_hospital(&request.hospital)?)?;
-    match identifications(&front, key, request.start, request.end).await? {
+    let ours = identifications(&front, key, request.start, request.end).await?;
+    let theirs = own_identifications(&front, key, request.start, request.end).await?;
+    let both = ours.zip(theirs).map(|(mut ours, theirs)| {
+        ours.extend(theirs);
+        ours.sort_by_key(|one| one.at);
+        ours
+    });
+    match both {
         Some(platform) => Ok(xml(StatusCode::OK, consult::consult(&request, platform).to_xml())),
         None => Ok(refused(&ConsultError::Size("a period of more than 10,000 bags"), false)),
     }
@@ -69,13 +76,17 @@ pub(crate) async fn retrieve(
     let key = caller.owner_or_operator(&front, &of_hospital(&request.hospital)?)?;
     let (mut found, mut bytes) = (Vec::new(), 0);
     for wanted in &request.list {
-        let Some((bag, tsr)) = identified(&front, key, wanted).await? else { continue };
-        bytes += bag.xml_size;
+        let found_here = match identified(&front, key, wanted).await? {
+            Some((bag, tsr)) => Some((bag.xml, bag.xml_size, tsr)),
+            None => own_identified(&front, key, wanted).await?.map(|(bag, tsr)| (bag.content, bag.size, tsr)),
+        };
+        let Some((place, size, tsr)) = found_here else { continue };
+        bytes += size;
         if bytes > RETRIEVE_BYTES {
             return Ok(refused(&ConsultError::Size("bags of more than 32 MiB: stream them"), true));
         }
         let token = token_of(&tsr).map_err(|_| damaged())?;
-        found.push((content(&front, &bag).await?, token));
+        found.push((content(&front, &place, size).await?, token));
     }
     Ok(xml(StatusCode::OK, consult::bags_xml(&found)))
 }
@@ -107,7 +118,7 @@ pub(crate) async fn stream(
 async fn line(front: &Front, key: Key, sequence: u64) -> Answer<Option<Bytes>> {
     let Some(bag) = front.query(queries::bag(key, sequence)).await? else { return Ok(None) };
     let tsr = front.query(queries::token(key, sequence)).await?.ok_or_else(damaged)?;
-    let xml = content(front, &bag).await?;
+    let xml = content(front, &bag.xml, bag.xml_size).await?;
     let [header, tsr, xml] = [&bag.header, tsr.as_ref(), &xml].map(|bytes| STANDARD.encode(bytes));
     let mut line = json!({ "sequence": sequence, "header": header, "tsr": tsr, "xml": xml }).to_string();
     line.push('\n');
@@ -143,6 +154,50 @@ async fn identifications(front: &Front, key: Key, start: Millis, end: Millis) ->
     }
 }
 
+/// The stamps of a period over bags that the hospital made itself; none when there are too many.
+async fn own_identifications(
+    front: &Front,
+    key: Key,
+    start: Millis,
+    end: Millis,
+) -> Answer<Option<Vec<Identification>>> {
+    let (mut found, mut after) = (Vec::new(), None);
+    loop {
+        let page = front.query(queries::own_bags(key, start, after, BAGS_MAX)).await?;
+        let full = page.len() == BAGS_MAX;
+        for (at, digest) in page.iter().take_while(|(at, _)| *at <= end) {
+            let tsr = front.query(queries::own_token(key, digest)).await?.ok_or_else(damaged)?;
+            found.push(Identification { at: *at, serial: serial(&tsr).map_err(|_| damaged())? });
+        }
+        after = page.last().copied();
+        if found.len() > PERIOD_BAGS {
+            return Ok(None);
+        }
+        if !full || after.is_some_and(|(at, _)| at > end) {
+            return Ok(Some(found));
+        }
+    }
+}
+
+/// The bag of the hospital's own with this stamp.
+async fn own_identified(front: &Front, key: Key, wanted: &Identification) -> Answer<Option<(OwnBagRow, Bytes)>> {
+    let mut after = None;
+    loop {
+        let page = front.query(queries::own_bags(key, wanted.at, after, BAGS_MAX)).await?;
+        for (_, digest) in page.iter().take_while(|(at, _)| *at == wanted.at) {
+            let tsr = front.query(queries::own_token(key, digest)).await?.ok_or_else(damaged)?;
+            if serial(&tsr).map_err(|_| damaged())? == wanted.serial {
+                let row = front.query(queries::own_bag(key, digest)).await?.ok_or_else(damaged)?;
+                return Ok(Some((row, tsr)));
+            }
+        }
+        after = page.last().copied();
+        if page.len() < BAGS_MAX || after.is_some_and(|(at, _)| at != wanted.at) {
+            return Ok(None);
+        }
+    }
+}
+
 /// The bag with this stamp.
 async fn identified(front: &Front, key: Key, wanted: &Identification) -> Answer<Option<(ArchivedBag, Bytes)>> {
     let mut next = first_from(front, key, wanted.at).await?;
@@ -170,9 +225,8 @@ async fn first_from(front: &Front, key: Key, at: Millis) -> Answer<u64> {
 }
 
 /// A bag's XML, whole.
-async fn content(front: &Front, bag: &ArchivedBag) -> Answer<Vec<u8>> {
-    let size = bag.xml_size;
-    match &bag.xml {
+async fn content(front: &Front, place: &Content, size: u64) -> Answer<Vec<u8>> {
+    match place {
         Content::Attached => Err(damaged()),
         Content::Stored(id) => Ok(front.query(queries::stored_xml(*id)).await?.ok_or_else(damaged)?.to_vec()),
         Content::Object(object) => {

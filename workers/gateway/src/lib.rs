@@ -25,6 +25,7 @@ mod log;
 mod mutations;
 mod operations;
 mod outflow;
+mod own_bags;
 mod platform;
 pub mod problem;
 mod projects;

@@ -4,8 +4,8 @@ use crate::outflow::Held;
 use crate::platform::{Front, Platform};
 use crate::problem::Problem;
 use crate::{
-    authority, box_items, boxes, consult, dead, log, mutations, operations, projects, quarantine, seals, submission,
-    timestamp,
+    authority, box_items, boxes, consult, dead, log, mutations, operations, own_bags, projects, quarantine, seals,
+    submission, timestamp,
 };
 use axum::Router;
 use axum::extract::{Request, State};
@@ -44,6 +44,8 @@ routes! {
     "/v1/timestamp/entries" => post timestamp::offer;
     "/v1/timestamp/bags/{hospital}" => get timestamp::bags;
     "/v1/timestamp/bags/{hospital}/{file}" => get timestamp::bag_file;
+    "/v1/timestamp/own-bags/{hospital}" => get own_bags::list, post own_bags::take;
+    "/v1/timestamp/own-bags/{hospital}/{file}" => get own_bags::file;
     "/v1/timestamp/consult" => post consult::consult;
     "/v1/timestamp/retrieve" => post consult::retrieve;
     "/v1/timestamp/stream/{hospital}" => get consult::stream;

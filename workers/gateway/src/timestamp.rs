@@ -115,6 +115,10 @@ pub(crate) async fn offer(
     if records.len() % RECORD != 0 || !(1..=REQUEST_MAX).contains(&count) {
         return Err(Problem::field("entries", "must be 1 to 1,000 entries"));
     }
+    if rows::records(&records).any(|(reference, ..)| (rows::OWN_REFERENCES..=rows::REFERENCE_MAX).contains(&reference))
+    {
+        return Err(Problem::field("entries", "references from 2^62 on are the platform's own"));
+    }
     let payload = Entries { hospital, count: u32::try_from(count).unwrap_or(u32::MAX) };
     let mut envelope = front.envelope(front.new_id(), key, &payload, &headers)?;
     envelope.attachment = records.clone();

@@ -13,7 +13,7 @@ use zegel_core::Keys;
 use zegel_core::rows::V1;
 
 /// The largest reference that a hospital may give; above, numbers are the platform's own.
-pub const REFERENCE_MAX: u64 = zegel_timestamp::rows::REFERENCE_MAX;
+pub const REFERENCE_MAX: u64 = zegel_timestamp::rows::OWN_REFERENCES - 1;
 
 /// A document that is to be stamped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -15,6 +15,7 @@ pub mod audit;
 pub mod consult;
 pub mod dss;
 pub mod log;
+pub mod own_bag;
 pub mod queries;
 pub mod rows;
 pub mod schedule;

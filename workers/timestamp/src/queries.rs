@@ -5,9 +5,9 @@
 //! Failure behaviour: [`RowError`] when a row is not what this program writes.
 
 use crate::log::{self, LogHead, SignedCheckpoint};
-use crate::rows::{self, ArchivedBag, Bucket, Head, OpenBag, Taken};
+use crate::rows::{self, ArchivedBag, Bucket, Head, OpenBag, OwnBagRow, Taken};
 use bytes::Bytes;
-use schemas::{Key, MessageId};
+use schemas::{Key, MessageId, Millis, Sha256};
 use serde::de::DeserializeOwned;
 use zegel_core::Read;
 use zegel_core::rows::{RowError, decode};
@@ -82,6 +82,51 @@ pub fn bag(hospital: Key, sequence: u64) -> Query<Option<ArchivedBag>> {
 #[must_use]
 pub fn token(hospital: Key, sequence: u64) -> Query<Option<Bytes>> {
     bytes_row(spaces::ARCHIVE, hospital, rows::token_sub(sequence))
+}
+
+/// A bag that the hospital made itself.
+#[must_use]
+pub fn own_bag(hospital: Key, digest: &Sha256) -> Query<Option<OwnBagRow>> {
+    json_row(spaces::ARCHIVE, hospital, rows::own_sub(digest))
+}
+
+/// The RFC 3161 time-stamp response over it, DER.
+#[must_use]
+pub fn own_token(hospital: Key, digest: &Sha256) -> Query<Option<Bytes>> {
+    bytes_row(spaces::ARCHIVE, hospital, rows::own_token_sub(digest))
+}
+
+/// Time and digest of the hospital's own bags whose tokens are of a time or later, oldest first; at most `limit` and at most
+/// [`BAGS_MAX`]. `after` goes on behind one of them.
+#[must_use]
+pub fn own_bags(
+    hospital: Key,
+    from: Millis,
+    after: Option<(Millis, Sha256)>,
+    limit: usize,
+) -> Query<Vec<(Millis, Sha256)>> {
+    let from = match after {
+        // Right behind this row: the smallest name that is larger.
+        Some((at, digest)) => Bytes::from([&rows::own_time_sub(at, &digest)[..], &[0]].concat()),
+        None => rows::own_time_sub(from, &Sha256([0; 32])),
+    };
+    let read = Read::Range {
+        space: spaces::ARCHIVE,
+        owner: hospital,
+        from,
+        to: Some(Bytes::from_static(b"j")),
+        limit: limit.min(BAGS_MAX),
+        reverse: false,
+    };
+    let parse = |rows: PlainRows| {
+        let one = |(sub, _): &(Bytes, Bytes)| {
+            let (at, digest) = sub.get(1..).and_then(|rest| rest.split_first_chunk::<8>()).ok_or(RowError::Shape)?;
+            let at = i64::try_from(u64::from_be_bytes(*at)).map_err(|_| RowError::Shape)?;
+            Ok((Millis(at), Sha256(digest.try_into().map_err(|_| RowError::Shape)?)))
+        };
+        rows.iter().map(one).collect()
+    };
+    Query { read, parse: Box::new(parse) }
 }
 
 /// The end of the hospital's chain; none before its first bag is archived.

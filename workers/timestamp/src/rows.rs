@@ -8,6 +8,9 @@
 //! | archive | hospital | `b` + sequence (u64) | [`ArchivedBag`], JSON |
 //! | archive | hospital | `t` + sequence (u64) | the RFC 3161 response, DER |
 //! | archive | hospital | `h` | [`Head`], JSON |
+//! | archive | hospital | `f` + digest | [`OwnBagRow`], JSON: a bag that the hospital made itself |
+//! | archive | hospital | `g` + digest | the RFC 3161 response over it, DER |
+//! | archive | hospital | `i` + stamped (u64) + digest | empty: finds it by its time |
 //! | payloads | the payload's id | empty | the XML's bytes (at most 64 KiB) |
 //!
 //! Numbers are big-endian, so rows lie in the order of their sequence. A record is `ref` (u64) and the digest.
@@ -28,6 +31,8 @@ pub const RECORD: usize = 40;
 pub const REQUEST_MAX: usize = 1_000;
 /// The largest reference: the bag's XML says `xs:long`, so the upper half of u64 does not exist there.
 pub const REFERENCE_MAX: u64 = i64::MAX as u64;
+/// From here on references are the platform's: the hashes of hospitals' own bags stand under them.
+pub const OWN_REFERENCES: u64 = 1 << 62;
 /// References in a bucket, as a power of two (see the module's header for the choice).
 const BUCKET_BITS: u32 = 4;
 /// Format of a bucket.
@@ -112,6 +117,27 @@ pub struct ArchivedBag {
     pub late: bool,
     /// Chunk rows of the bag that are still to be deleted.
     pub chunks_left: u32,
+}
+
+/// A bag that a hospital made itself, stamped and kept as it came.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnBagRow {
+    /// Version of the row.
+    pub v: V1,
+    /// The hospital's own number of it.
+    pub sequence: i64,
+    /// How many entries.
+    pub entries: u64,
+    /// SHA-256 of its bytes: what was stamped.
+    pub digest: Sha256,
+    /// Its length in bytes.
+    pub size: u64,
+    /// Its bytes: `Stored` or `Object`.
+    pub content: Content,
+    /// Under which reference its hash stands in a bag of the platform.
+    pub reference: u64,
+    /// The token's time.
+    pub stamped: Millis,
 }
 
 /// The end of a hospital's chain.
@@ -223,6 +249,33 @@ pub fn chunk_sub(sequence: u64, chunk: u32) -> Bytes {
     sub.put_u64(sequence);
     sub.put_u32(chunk);
     sub.freeze()
+}
+
+/// The reference under which the hash of a hospital's own bag stands in a bag of the platform: from the digest, so that the same
+/// bag has the same one however often it comes.
+#[must_use]
+pub fn own_reference(digest: &Sha256) -> u64 {
+    let low = u64::from_be_bytes(fixed(&digest.0[..8])) & (OWN_REFERENCES - 1);
+    OWN_REFERENCES | low
+}
+
+/// The name of the row of a hospital's own bag.
+#[must_use]
+pub fn own_sub(digest: &Sha256) -> Bytes {
+    Bytes::from([b"f".as_slice(), &digest.0].concat())
+}
+
+/// The name of the time-stamp response over a hospital's own bag.
+#[must_use]
+pub fn own_token_sub(digest: &Sha256) -> Bytes {
+    Bytes::from([b"g".as_slice(), &digest.0].concat())
+}
+
+/// The name of the row by which a hospital's own bag is found by its time.
+#[must_use]
+pub fn own_time_sub(stamped: Millis, digest: &Sha256) -> Bytes {
+    // Tokens are not from before 1970.
+    Bytes::from([b"i".as_slice(), &stamped.0.max(0).to_be_bytes(), &digest.0].concat())
 }
 
 /// The name of a bag's archive row.

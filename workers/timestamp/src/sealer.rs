@@ -6,15 +6,18 @@
 //! rows: at most [`DELETE_MAX`] of them; where more are left it sends itself the same message again, whose handling finds
 //! the bag archived and deletes the next ones, so no step grows with a bag.
 //! Sealing is idempotent on (hospital, sequence): a bag that is archived is never made twice.
+//! A hospital's own bag ([`own_bag`]) is stamped beside the chain.
 //! Failure behaviour: a bag that does not continue the chain is dead, and the hospital's later bags wait for an operator.
 
 use crate::binding::{self, Bound, Spec, Xml};
 use crate::rows::{self, ArchivedBag, Head};
 use crate::stamper::Stamper;
-use crate::{DELIVER, LOGGED, SEALED, SOURCE};
+use crate::{DELIVER, LOGGED, SEALED, SOURCE, own_bag};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
-use schemas::messages::{BagClosed, BagMaker, Content, ContentType, Deliver, From, Logged, Part, ReceiptsWanted};
+use schemas::messages::{
+    BagClosed, BagMaker, Content, ContentType, Deliver, From, Logged, OwnBag, Part, ReceiptsWanted,
+};
 use schemas::{Key, Sha256};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -53,10 +56,17 @@ impl Worker for Sealer {
     }
 
     fn reads(&self, message: &Message, _: &Context<'_>) -> Vec<Read> {
-        vec![Read::One { space: spaces::ARCHIVE, owner: message.key(), sub: rows::head_sub() }]
+        let sub = match message.payload::<OwnBag>() {
+            Ok(own) => rows::own_sub(&own.digest),
+            Err(_) => rows::head_sub(),
+        };
+        vec![Read::One { space: spaces::ARCHIVE, owner: message.key(), sub }]
     }
 
     fn decide(&self, message: &Message, view: &View, context: &Context<'_>) -> Result<Decision, Interrupt> {
+        if message.is::<OwnBag>() {
+            return own_bag::decide(message, view, context);
+        }
         let bag: BagClosed = message.payload()?;
         let owner = message.key();
         let head: Option<Head> = view.get(spaces::ARCHIVE, owner, rows::head_sub())?;
@@ -81,6 +91,9 @@ impl Worker for Sealer {
 
     fn run_job(&self, spec: &[u8], io: &dyn JobIo) -> Result<Vec<u8>, JobError> {
         let failed = |code: &str| JobError { code: code.to_owned(), retryable: false };
+        if let Ok(own) = serde_json::from_slice::<own_bag::Spec>(spec) {
+            return own_bag::stamp(&own, self.stamper.as_ref(), io);
+        }
         let spec: Spec = serde_json::from_slice(spec).map_err(|_| failed("ZGL-JOB-UNKNOWN"))?;
         let bound = binding::bind(&spec, self.form, self.stamper.as_ref(), io)?;
         serde_json::to_vec(&bound).map_err(|_| failed("ZGL-STATE-WRITE"))

@@ -2,6 +2,7 @@
 //! each accepted reference is in exactly one bag, or in the one that is still open.
 
 use super::Line;
+use super::contents::digest as digest_of;
 use super::rows::{Rows, failure};
 use crate::failed::{Failed, at};
 use crate::folder::Folder;
@@ -13,9 +14,10 @@ use std::io::{Cursor, Read};
 use zegel_core::Objects;
 use zegel_core::rows::decode;
 use zegel_core::slot::spaces;
-use zegel_crypto::tsa::TrustAnchor;
+use zegel_crypto::hash::sha256;
+use zegel_crypto::tsa::{TrustAnchor, verify};
 use zegel_timestamp::audit::{self, Evidence, Link};
-use zegel_timestamp::rows::{ArchivedBag, Bucket, Head, OpenBag, head_sub};
+use zegel_timestamp::rows::{ArchivedBag, Bucket, Head, OpenBag, OwnBagRow, head_sub, own_token_sub};
 
 /// References of a bag's bucket: what a number is made of (see the rows of the time-stamp stage).
 const BUCKET: u64 = 16;
@@ -37,6 +39,7 @@ pub fn check(rows: &Rows, objects: &dyn Objects, folder: &Folder) -> Result<Line
         }
         Ok(())
     })?;
+    own_bags(rows, objects, &anchor, &mut line)?;
     let idle = nothing_waits_to_be_sealed(rows)?;
     for (owner, open) in open_bags {
         hospital(rows, objects, &anchor, owner, &open, &mut line)?;
@@ -46,6 +49,30 @@ pub fn check(rows: &Rows, objects: &dyn Objects, folder: &Folder) -> Result<Line
         }
     }
     Ok(line)
+}
+
+/// Bags that hospitals made themselves: their bytes are those that were stamped, and their tokens verify.
+fn own_bags(rows: &Rows, objects: &dyn Objects, anchor: &TrustAnchor, line: &mut Line) -> Result<(), Failed> {
+    rows.every(spaces::ARCHIVE, |owner, sub, value| {
+        if sub.first() != Some(&b'f') {
+            return Ok(());
+        }
+        line.looked_at += 1;
+        let Some(bag) = value.and_then(|bytes| decode::<OwnBagRow>(&bytes).ok()) else {
+            line.fault(format!("a bag of hospital {owner}'s own cannot be read"));
+            return Ok(());
+        };
+        let digest = match &bag.content {
+            Content::Object(object) => objects.open(object).ok().and_then(digest_of),
+            Content::Stored(id) => rows.one(spaces::PAYLOADS, Key(id.0), Bytes::new())?.map(|bytes| sha256(&bytes)),
+            Content::Attached => None,
+        };
+        let tsr = rows.one(spaces::ARCHIVE, owner, own_token_sub(&bag.digest))?.unwrap_or_default();
+        if digest != Some(bag.digest) || verify(&tsr, &bag.digest, anchor).is_err() {
+            line.fault(format!("a bag of hospital {owner}'s own is missing or not what was stamped"));
+        }
+        Ok(())
+    })
 }
 
 fn hospital(

@@ -57,7 +57,7 @@ fn items(rows: &Rows, objects: &dyn Objects) -> Result<Line, Failed> {
 }
 
 /// The digest of what a reader gives; none when it fails before its end.
-fn digest(mut reader: Box<dyn Read + Send>) -> Option<Sha256> {
+pub fn digest(mut reader: Box<dyn Read + Send>) -> Option<Sha256> {
     let (mut hasher, mut piece) = (Hasher::new(), vec![0; PIECE]);
     loop {
         match reader.read(&mut piece).ok()? {

@@ -23,6 +23,22 @@ pub enum Timestamp {
     /// Have documents stamped by the hospital's agent, or send lines of `REF,SHA-256` straight to the platform
     #[command(after_help = hospital::ADD_HELP)]
     Add(hospital::Add),
+    /// Have a bag that the hospital made itself (TimeStampBag XML) stamped; the platform keeps it byte for byte
+    #[command(after_help = "Example:\n  zegel timestamp own-bag NIHII-HOSPITAL:71000436 bag-17.xml --out bag-17.tsr")]
+    OwnBag {
+        /// Which platform
+        #[command(flatten)]
+        server: Server,
+        /// Which hospital
+        #[arg(value_name = "ADDRESS")]
+        hospital: String,
+        /// The bag
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// Where the RFC 3161 response goes
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
     /// Write the evidence file of a document, its salt included, out of the hospital's journal and archive
     #[command(after_help = "Example:\n  zegel timestamp prove --journal stamps rx-17.xml --out rx-17.tar")]
     Prove(hospital::Prove),

@@ -4,7 +4,7 @@
 //! An archive grows: a second export goes on after the last bag that is there. Each bag is durable before the next page is
 //! asked for.
 
-use super::{Place, address, every_after, every_item};
+use super::{Place, address, every, every_after, every_item};
 use crate::cli::{Server, Side};
 use crate::client::{Client, list, number, text};
 use crate::failed::{Failed, at};
@@ -18,6 +18,7 @@ use zegel_archive::evidence::{self, Wanted};
 use zegel_archive::finding::utc;
 use zegel_archive::manifest;
 use zegel_archive::reader::Archive;
+use zegel_archive::record::{Foreign, kinds};
 use zegel_archive::trust::Trust;
 use zegel_archive::writer::{NewBag, Writer};
 use zegel_core::clock::{Clock, SystemClock};
@@ -50,6 +51,9 @@ pub fn export(place: &Place, server: &Server, hospital: &str, out: &Path, side: 
     let last = writer.last();
     writer.sync()?;
     let proofs = super::archive_log::export(&client, out, &mut writer)?;
+    if side == Side::Platform {
+        own_bags(&client, &hospital, out, &mut writer)?;
+    }
     writer.finish()?;
     let mut told = match written {
         0 => format!("no new bag after bag {before} in {}", out.display()),
@@ -73,6 +77,29 @@ fn from_platform(client: &Client, hospital: &MailboxAddress, writer: &mut Writer
         archived(writer, number(bag, "sequence"), &header, &xml, &tsr)
     })?;
     Ok(written)
+}
+
+/// Bags that the hospital made itself, once a bag of the platform that is in the archive holds their hash.
+fn own_bags(client: &Client, hospital: &MailboxAddress, out: &Path, writer: &mut Writer) -> Result<(), Failed> {
+    writer.sync()?;
+    let archive = Archive::open(out)?;
+    let mut known = Vec::new();
+    for (segment, slot) in archive.records(kinds::FOREIGN) {
+        let body = segment.body(slot).map_err(at(&archive.folder.join(&segment.name)))?;
+        known.extend(Foreign::decode(&body).map(|foreign| sha256(foreign.bytes).to_string()).ok());
+    }
+    every(client, &format!("/v1/timestamp/own-bags/{hospital}"), "bags", "after", |bag| {
+        let wanted = Wanted { reference: Some(number(bag, "ref")), ..Wanted::default() };
+        if known.iter().any(|known| known == text(bag, "digest")) {
+            return Ok(());
+        }
+        if let Some((held_by, _)) = evidence::find(&archive, &wanted)? {
+            let (bytes, tsr) = (fetched(client, text(bag, "xml"))?, fetched(client, text(bag, "tsr"))?);
+            writer.append_foreign(&Foreign { tsr: &tsr, bytes: &bytes, held_by })?;
+        }
+        Ok(())
+    })?;
+    Ok(writer.sync()?)
 }
 
 /// The copies that the platform delivered: XML and response are documents, the header stands in the metadata.

@@ -31,6 +31,10 @@ pub fn run(place: &Place, wanted: &Timestamp) -> Result<Report, Failed> {
             Ok(Report::new(answer, format!("{hospital} is enrolled")))
         }
         Timestamp::Agent(wanted) => super::hospital::agent(place, wanted),
+        Timestamp::OwnBag { server, hospital, file, out } => {
+            let hospital = address(hospital)?;
+            own_bag(&place.folder()?.owner(server, &hospital)?, &hospital, file, out.as_deref())
+        }
         Timestamp::Witness(wanted) => super::witness::run(place, wanted),
         Timestamp::Prove(wanted) => super::hospital::prove(wanted),
         Timestamp::Status { journal } => super::hospital::status(journal),
@@ -107,6 +111,27 @@ fn add(client: &Client, hospital: &MailboxAddress, lines: &str) -> Result<Report
         told.push_str(&format!("\nreference {}: {why}", number(answer, "ref")));
     }
     Ok(Report { json: json!({ "answers": answers }), text: told, status: if refused > 0 { 3 } else { 0 } })
+}
+
+fn own_bag(client: &Client, hospital: &MailboxAddress, file: &Path, out: Option<&Path>) -> Result<Report, Failed> {
+    let bytes = std::fs::read(file).map_err(at(file))?;
+    let answer = client.post_bytes(&format!("/v1/timestamp/own-bags/{hospital}"), &[], "application/xml", &bytes)?;
+    if answer.get("tsr").is_none() {
+        let text = "the bag is durable and is stamped later: give the same command again, or see the mailbox";
+        return Err(Failed::Unreachable(text.to_owned()));
+    }
+    let mut told = format!(
+        "bag {} of {} entries stamped at {}; its hash enters your next bag under reference {}",
+        answer["sequence"],
+        answer["entries"],
+        instant(&answer, "stamped"),
+        answer["ref"]
+    );
+    if let Some(out) = out {
+        client.download(text(&answer, "tsr"), &mut File::create(out).map_err(at(out))?)?;
+        told.push_str(&format!("\n{} written", out.display()));
+    }
+    Ok(Report::new(answer, told))
 }
 
 fn bags(client: &Client, hospital: &MailboxAddress) -> Result<Report, Failed> {

@@ -57,6 +57,70 @@ async fn entries_are_answered_one_by_one_and_end_in_a_bag_with_its_token() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_bag_of_the_hospitals_own_is_stamped_kept_consultable_and_covered_by_the_next_bag() {
+    let bed = Bed::new().await;
+    let hospital = bed.token_of(HOSPITAL);
+    let place = format!("/v1/timestamp/own-bags/{HOSPITAL}");
+    let xml = |entries: usize| {
+        let entry = "<JournalEntry><Hash>any text</Hash><Ref>5</Ref></JournalEntry>";
+        format!(
+            "<TimeStampBag xmlns=\"urn:be:fgov:ehealth:timestamping:protocol:v2\" Hash=\"SHA-256\" SequenceNumber=\"42\">{}\
+             </TimeStampBag>",
+            entry.repeat(entries)
+        )
+    };
+    let send = async |body: String, token: &str| bed.call(request(Method::POST, &place, token, Body::from(body))).await;
+    // A small one travels in the message, a large one as an object.
+    for entries in [1, 2_000] {
+        let body = xml(entries);
+        let answer = send(body.clone(), &hospital).await;
+        assert_eq!(answer.status, StatusCode::OK);
+        let bag = answer.json();
+        assert_eq!((&bag["sequence"], &bag["entries"]), (&json!(42), &json!(entries)));
+        assert_eq!(bag["digest"], json!(sha256(body.as_bytes())));
+        assert_eq!(send(body.clone(), &hospital).await.bytes, answer.bytes, "the same again, the same answer");
+        assert_eq!(bed.get(bag["xml"].as_str().unwrap(), &hospital).await.bytes, body.as_bytes());
+        assert!(bed.get(bag["tsr"].as_str().unwrap(), &hospital).await.bytes.len() > 100);
+    }
+    assert_eq!(send(xml(0), &hospital).await.refusal(), (422, "ZGL-TS-BAG".to_owned()));
+    assert_eq!(send(xml(1), &bed.operator).await.status, StatusCode::FORBIDDEN);
+    let listed = bed.get(&place, &hospital).await.json();
+    assert_eq!(listed["bags"].as_array().unwrap().len(), 2);
+    // Its hash stands in the platform's next bag, under a reference that no hospital may take.
+    bed.clock.advance(300_000);
+    let bags = format!("/v1/timestamp/bags/{HOSPITAL}");
+    let holds =
+        |page: &serde_json::Value| page["bags"].as_array().is_some_and(|bags| bags.iter().any(|bag| bag["count"] == 2));
+    let page = bed.until(&bags, &hospital, holds).await;
+    let bag = page["bags"].as_array().unwrap().iter().find(|bag| bag["count"] == 2).unwrap().clone();
+    let text = String::from_utf8(bed.get(bag["xml"].as_str().unwrap(), &hospital).await.bytes.to_vec()).unwrap();
+    for own in listed["bags"].as_array().unwrap() {
+        assert!(text.contains(&format!("<Ref>{}</Ref>", own["ref"])), "{text}");
+    }
+    let taken = json!({ "hospital": HOSPITAL, "entries": [{ "ref": 1u64 << 62, "hash": sha256(b"x") }] });
+    assert_eq!(bed.post("/v1/timestamp/entries", &hospital, &taken).await.code(), "ZGL-IN-FIELD");
+    // And the consultation names it and gives it back.
+    let ask = |element: &str, rest: &str| {
+        format!(
+            "<{element} xmlns=\"urn:be:fgov:ehealth:timestamping:protocol:v2\"><IDHospital>71000436</IDHospital>{rest}</{element}>"
+        )
+    };
+    let ever = format!("<Period><Start>0</Start><End>{}</End></Period>", i64::MAX);
+    let consult = request(Method::POST, "/v1/timestamp/consult", &hospital, Body::from(ask("TSConsultRequest", &ever)));
+    let answer = String::from_utf8(bed.call(consult).await.bytes.to_vec()).unwrap();
+    let lists: String = answer
+        .match_indices("<TSList>")
+        .take(10)
+        .map(|(at, _)| answer[at..].split_inclusive("</TSList>").next().unwrap())
+        .collect();
+    let retrieve =
+        request(Method::POST, "/v1/timestamp/retrieve", &hospital, Body::from(ask("TSConsultTSBagRequest", &lists)));
+    let answer = String::from_utf8(bed.call(retrieve).await.bytes.to_vec()).unwrap();
+    let value = base64::engine::Engine::encode(&base64::engine::general_purpose::STANDARD, xml(1));
+    assert!(answer.contains(&format!("<TSBagValue>{value}</TSBagValue>")), "the bag is not given back as it came");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn only_a_hospital_and_only_for_itself_has_hashes_stamped() {
     let bed = Bed::new().await;
     let (hospital, registry) = (bed.token_of(HOSPITAL), bed.token_of(REGISTRY));

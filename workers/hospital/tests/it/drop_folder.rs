@@ -1,4 +1,4 @@
-//! Documents from a folder.
+//! Documents from a folder: complete files, once each, with an answer beside them; lists of hashes.
 
 use crate::world::World;
 use std::fs;
