@@ -14,6 +14,7 @@ mod deadline;
 mod embedded;
 mod http;
 mod pipeline;
+mod proofs;
 mod stages;
 mod stats;
 mod tsa;
@@ -71,6 +72,8 @@ enum Scenario {
     Tsa,
     /// `zegel audit` of a million prescriptions with one altered, from process start to report
     Audit,
+    /// Proofs of the log made and verified a second, from 10^3 to 10^7 entries
+    Proofs,
     /// RabbitMQ through the transport, a bare client and the embedded broker beside it; AMQP_URL names it
     Amqp,
     /// Kafka likewise; KAFKA_URL names it
@@ -134,6 +137,9 @@ fn run(cli: &Cli) -> Result<Vec<Report>> {
         let run = || audit::run(&at("audit"), cli.audit_entries, cli.audit_bags);
         // Stamping the archives takes most of it: some 700 tokens a second and core.
         show(cli, within("audit", 300 + cli.audit_entries / 50_000 + cli.audit_bags / 100, &run)?, &mut reports);
+    }
+    if wanted(Scenario::Proofs) {
+        show(cli, within("proofs", 5 * length + 120, &|| proofs::run(length))?, &mut reports);
     }
     if wanted(Scenario::Amqp)
         && let Some(url) = server(cli, "AMQP_URL")?

@@ -13,10 +13,12 @@ use zegel_crypto::hash::Hasher;
 /// Length of a salt.
 pub const SALT: usize = 16;
 
+/// A thread is not worth its start for less: some ten thousand documents.
+const PART_MIN: usize = 1 << 20;
+
 /// What became of a document.
 const UNSEEN: u8 = 0;
 const FOUND: u8 = 1;
-const OTHER: u8 = 2;
 
 /// Documents to look for. It is shared between the threads of an audit.
 #[derive(Debug, Default)]
@@ -44,10 +46,27 @@ impl Documents {
     /// # Errors
     /// [`ArchiveError::Input`] with the line's number.
     pub fn parse(text: &str) -> Result<Documents, ArchiveError> {
-        let mut wanted = Vec::with_capacity(text.len() / 72);
-        for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-            let wrong = |rule: &str| ArchiveError::input(format!("list of documents, line {}", number + 1), rule);
-            wanted.push(document(line).ok_or_else(|| wrong("must be REF,SHA-256 or REF,SHA-256,SALT in hexadecimal"))?);
+        Documents::parse_on(text, 1)
+    }
+
+    /// The same on several threads: a list of millions takes as long to read as their bags take to check.
+    ///
+    /// # Errors
+    /// As [`Documents::parse`].
+    pub fn parse_on(text: &str, threads: usize) -> Result<Documents, ArchiveError> {
+        let mut wanted = Vec::new();
+        let mut lines_before = 0;
+        for (found, lines) in in_parts(text, threads) {
+            let part = found.map_err(|line| {
+                let rule = "must be REF,SHA-256 or REF,SHA-256,SALT in hexadecimal";
+                ArchiveError::input(format!("list of documents, line {}", lines_before + line), rule)
+            })?;
+            if wanted.is_empty() {
+                wanted = part;
+            } else {
+                wanted.extend(part);
+            }
+            lines_before += lines;
         }
         // A list is mostly in order already, which costs next to nothing.
         wanted.sort_unstable();
@@ -92,7 +111,7 @@ impl Documents {
         };
         *cursor = at + 1;
         let same = self.wanted[at].1 == *hash;
-        self.seen[at].fetch_max(if same { FOUND } else { OTHER }, Ordering::Relaxed);
+        self.seen[at].store(FOUND, Ordering::Relaxed);
         same
     }
 
@@ -112,20 +131,80 @@ fn is_unseen(seen: &AtomicU8) -> bool {
     seen.load(Ordering::Relaxed) == UNSEEN
 }
 
-fn document(line: &str) -> Option<(u64, Sha256)> {
-    let mut fields = line.split(',').map(str::trim);
-    let reference = fields.next()?.parse().ok()?;
-    let mut hash = Sha256::default();
-    hex::decode_to_slice(fields.next()?, &mut hash.0).ok()?;
+/// The documents of a part of a list, or which of its lines is none (from 1); and how many lines it has.
+type Part = (Result<Vec<(u64, Sha256)>, usize>, usize);
+
+/// Reads a list in parts that end with a line.
+fn in_parts(text: &str, threads: usize) -> Vec<Part> {
+    let threads = threads.clamp(1, 1 + text.len() / PART_MIN);
+    let mut parts = Vec::with_capacity(threads);
+    let mut rest = text;
+    for left in (1..=threads).rev() {
+        let about = rest.len() / left;
+        let end =
+            rest.as_bytes()[about..].iter().position(|byte| *byte == b'\n').map_or(rest.len(), |at| about + at + 1);
+        let (part, after) = if left == 1 { (rest, "") } else { rest.split_at(end) };
+        parts.push(part);
+        rest = after;
+    }
+    std::thread::scope(|scope| {
+        let others: Vec<_> = parts[1..].iter().map(|part| scope.spawn(|| read(part))).collect();
+        let mut found = vec![read(parts[0])];
+        // A thread that ended before its work leaves no documents, and its first line is named.
+        found.extend(others.into_iter().map(|other| other.join().unwrap_or((Err(1), 0))));
+        found
+    })
+}
+
+fn read(part: &str) -> Part {
+    let mut wanted = Vec::with_capacity(part.len() / 66);
+    let mut lines = 0;
+    for line in part.lines() {
+        lines += 1;
+        match document(line.as_bytes()) {
+            Some(document) => wanted.push(document),
+            None if line.trim().is_empty() => {}
+            None => return (Err(lines), lines),
+        }
+    }
+    (Ok(wanted), lines)
+}
+
+fn document(line: &[u8]) -> Option<(u64, Sha256)> {
+    let mut fields = line.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+    let reference = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
+    let hash = Sha256(hexadecimal(fields.next()?)?);
     match (fields.next(), fields.next()) {
         (None, None) => Some((reference, hash)),
-        (Some(salt), None) => {
-            let salt = hex::decode(salt).ok().filter(|salt| salt.len() == SALT)?;
-            Some((reference, salted(&salt, &hash)))
-        }
+        (Some(salt), None) => Some((reference, salted(&hexadecimal::<SALT>(salt)?, &hash))),
         _ => None,
     }
 }
+
+/// Two digits a byte, in either case.
+fn hexadecimal<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
+    let mut bytes = [0; N];
+    let mut wrong = text.len() != 2 * N;
+    for (byte, pair) in bytes.iter_mut().zip(text.chunks_exact(2)) {
+        let (high, low) = (DIGITS[usize::from(pair[0])], DIGITS[usize::from(pair[1])]);
+        // A byte that is no digit stands as 255.
+        wrong |= (high | low) > 15;
+        *byte = high << 4 | low;
+    }
+    (!wrong).then_some(bytes)
+}
+
+/// What each byte is as a digit.
+const DIGITS: [u8; 256] = {
+    let mut digits = [u8::MAX; 256];
+    let mut value = 0;
+    while value < 16 {
+        digits[b"0123456789abcdef"[value as usize] as usize] = value;
+        digits[b"0123456789ABCDEF"[value as usize] as usize] = value;
+        value += 1;
+    }
+    digits
+};
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used)]

@@ -13,10 +13,12 @@
 
 use schemas::Sha256;
 use std::collections::HashMap;
-use zegel_crypto::hash::Hasher;
+use zegel_crypto::hash::sha256;
 
 /// Groups have 64 members on average.
 const END_MASK: u8 = 0x3f;
+/// Room for the members of most groups.
+const OPEN_BYTES: usize = 1 + 256 * 32;
 /// No tree of real entries is as high; the top level takes all that is left.
 const LEVELS_MAX: usize = 16;
 /// An offset that is not known.
@@ -63,7 +65,8 @@ pub struct Builder {
 }
 
 struct Open {
-    hasher: Hasher,
+    /// What is hashed when the group is closed: at once, which for some 2 KiB is twice as fast as piece by piece.
+    bytes: Vec<u8>,
     first: u32,
     count: u32,
     offset: Option<u64>,
@@ -71,18 +74,18 @@ struct Open {
 
 impl Open {
     fn new(level: u8, first: u32, offset: Option<u64>) -> Open {
-        let mut hasher = Hasher::new();
-        hasher.update(&[2 + level.min(1)]);
-        Open { hasher, first, count: 0, offset }
+        let mut bytes = Vec::with_capacity(OPEN_BYTES);
+        bytes.push(2 + level.min(1));
+        Open { bytes, first, count: 0, offset }
     }
 
     fn take(&mut self, member: &Sha256) {
-        self.hasher.update(&member.0);
+        self.bytes.extend_from_slice(&member.0);
         self.count += 1;
     }
 
     fn close(self) -> Node {
-        Node { digest: self.hasher.finish(), first: self.first, count: self.count, offset: self.offset }
+        Node { digest: sha256(&self.bytes), first: self.first, count: self.count, offset: self.offset }
     }
 }
 
@@ -265,7 +268,6 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use std::collections::BTreeSet;
-    use zegel_crypto::hash::sha256;
 
     fn leaf(n: u64) -> Sha256 {
         sha256(&n.to_be_bytes())

@@ -36,6 +36,9 @@ pub(super) struct TstInfo {
     pub(super) extensions: Option<Extensions>,
 }
 
+/// The longest text of a time: `YYYYMMDDhhmmss.mmmZ`.
+pub(super) const TIME_MAX: usize = 19;
+
 /// A GeneralizedTime in UTC with up to three decimals of a second, in its one DER form: no trailing zeros, no empty
 /// fraction (RFC 3161 section 2.4.2).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -54,14 +57,35 @@ impl GenTime {
         self.at
     }
 
-    fn text(&self) -> String {
+    /// The text and its length.
+    pub(super) fn text(&self) -> ([u8; TIME_MAX], usize) {
         let t = &self.seconds;
-        let (date, time) = ((t.year(), t.month(), t.day()), (t.hour(), t.minutes(), t.seconds()));
-        let whole = format!("{:04}{:02}{:02}{:02}{:02}{:02}", date.0, date.1, date.2, time.0, time.1, time.2);
-        match self.at.0 % 1000 {
-            0 => format!("{whole}Z"),
-            millis => format!("{whole}.{}Z", format!("{millis:03}").trim_end_matches('0')),
+        let millis = u16::try_from(self.at.0.rem_euclid(1_000)).unwrap_or(0);
+        let parts = [
+            (t.year(), 4),
+            (t.month().into(), 2),
+            (t.day().into(), 2),
+            (t.hour().into(), 2),
+            (t.minutes().into(), 2),
+            (t.seconds().into(), 2),
+        ];
+        let (mut out, mut at) = ([b'.'; TIME_MAX], 0);
+        for (value, width) in parts {
+            digits(&mut out[at..at + width], value);
+            at += width;
         }
+        if millis > 0 {
+            // The point stands there already.
+            let (fraction, width) = match millis {
+                ms if ms % 100 == 0 => (ms / 100, 1),
+                ms if ms % 10 == 0 => (ms / 10, 2),
+                ms => (ms, 3),
+            };
+            digits(&mut out[at + 1..at + 1 + width], fraction);
+            at += 1 + width;
+        }
+        out[at] = b'Z';
+        (out, at + 1)
     }
 
     /// Reads by positions and compares with the one form of what was read, so no other form gets through.
@@ -79,7 +103,17 @@ impl GenTime {
         }
         let millis = format!("{decimals:0<3}").parse::<u64>().ok()?;
         let since = seconds.unix_duration().as_secs().checked_mul(1000)?.checked_add(millis)?;
-        GenTime::new(Millis(i64::try_from(since).ok()?)).ok().filter(|time| time.text() == text)
+        let time = GenTime::new(Millis(i64::try_from(since).ok()?)).ok()?;
+        let (one_form, length) = time.text();
+        (one_form[..length] == *text.as_bytes()).then_some(time)
+    }
+}
+
+/// Fills the place with a number's digits, zeros in front.
+fn digits(place: &mut [u8], mut value: u16) {
+    for digit in place.iter_mut().rev() {
+        *digit = b'0' + (value % 10).to_le_bytes()[0];
+        value /= 10;
     }
 }
 
@@ -89,11 +123,12 @@ impl FixedTag for GenTime {
 
 impl EncodeValue for GenTime {
     fn value_len(&self) -> der::Result<Length> {
-        self.text().len().try_into()
+        self.text().1.try_into()
     }
 
     fn encode_value(&self, writer: &mut impl Writer) -> der::Result<()> {
-        writer.write(self.text().as_bytes())
+        let (text, length) = self.text();
+        writer.write(&text[..length])
     }
 }
 

@@ -3,14 +3,15 @@
 
 use super::TsaError;
 use super::asn1::GenTime;
-use der::Encode;
 use der::asn1::ObjectIdentifier;
 use schemas::Millis;
 
 pub(super) const INTEGER: u8 = 0x02;
 pub(super) const BIT_STRING: u8 = 0x03;
 pub(super) const OCTET_STRING: u8 = 0x04;
+const OBJECT_IDENTIFIER: u8 = 0x06;
 pub(super) const UTF8_STRING: u8 = 0x0c;
+const GENERALIZED_TIME: u8 = 0x18;
 pub(super) const SEQUENCE: u8 = 0x30;
 pub(super) const SET: u8 = 0x31;
 /// `[0]`, constructed.
@@ -21,27 +22,50 @@ const IMPLICIT_0: u8 = 0x80;
 /// An element with these parts as its content, one after the other.
 pub(super) fn element(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
     let length: usize = parts.iter().map(|part| part.len()).sum();
-    let mut out = Vec::with_capacity(length + 6);
+    let mut out = Vec::with_capacity(whole(length));
+    open(&mut out, tag, length);
+    parts.iter().for_each(|part| out.extend_from_slice(part));
+    out
+}
+
+/// Begins an element whose content has so many bytes; they must follow.
+pub(super) fn open(out: &mut Vec<u8>, tag: u8, length: usize) {
     out.push(tag);
     if length < 0x80 {
         out.push(length.to_le_bytes()[0]);
     } else {
         let bytes = length.to_be_bytes();
-        let leading = bytes.iter().take_while(|byte| **byte == 0).count();
-        out.push(0x80 | (bytes.len() - leading).to_le_bytes()[0]);
+        let leading = bytes.len() - octets(length);
+        out.push(0x80 | octets(length).to_le_bytes()[0]);
         out.extend_from_slice(&bytes[leading..]);
     }
-    parts.iter().for_each(|part| out.extend_from_slice(part));
-    out
+}
+
+/// Bytes of an element whose content has so many, its tag and length included.
+pub(super) fn whole(length: usize) -> usize {
+    length + if length < 0x80 { 2 } else { 2 + octets(length) }
+}
+
+/// Bytes of a number in its shortest form.
+fn octets(number: usize) -> usize {
+    number.to_be_bytes().iter().skip_while(|byte| **byte == 0).count()
 }
 
 /// A positive INTEGER in its shortest form.
 pub(super) fn unsigned(tag: u8, value: u128) -> Vec<u8> {
+    let mut out = Vec::with_capacity(19);
+    number(&mut out, tag, value);
+    out
+}
+
+fn number(out: &mut Vec<u8>, tag: u8, value: u128) {
     let bytes = value.to_be_bytes();
     let leading = bytes.iter().take_while(|byte| **byte == 0).count().min(bytes.len() - 1);
     let significant = &bytes[leading..];
     let zero: &[u8] = if significant[0] & 0x80 == 0 { &[] } else { &[0] };
-    element(tag, &[zero, significant])
+    open(out, tag, zero.len() + significant.len());
+    out.extend_from_slice(zero);
+    out.extend_from_slice(significant);
 }
 
 /// What varies in a `TSTInfo`.
@@ -60,20 +84,23 @@ pub(super) struct Info<'a> {
 impl Info<'_> {
     /// `TSTInfo` of RFC 3161 section 2.4.2. `ordering` is FALSE, and DER leaves a default out.
     pub(super) fn encode(&self) -> Result<Vec<u8>, TsaError> {
-        let accuracy = self.accuracy_ms.map(accuracy).unwrap_or_default();
-        let nonce = self.nonce.map(|nonce| element(INTEGER, &[nonce])).unwrap_or_default();
-        Ok(element(
-            SEQUENCE,
-            &[
-                &unsigned(INTEGER, 1),
-                &self.policy.to_der()?,
-                self.imprint,
-                &unsigned(INTEGER, self.serial),
-                &GenTime::new(self.at)?.to_der()?,
-                &accuracy,
-                &nonce,
-            ],
-        ))
+        let mut body = Vec::with_capacity(160 + self.imprint.len() + self.nonce.map_or(0, <[u8]>::len));
+        number(&mut body, INTEGER, 1);
+        open(&mut body, OBJECT_IDENTIFIER, self.policy.as_bytes().len());
+        body.extend_from_slice(self.policy.as_bytes());
+        body.extend_from_slice(self.imprint);
+        number(&mut body, INTEGER, self.serial);
+        let (time, length) = GenTime::new(self.at)?.text();
+        open(&mut body, GENERALIZED_TIME, length);
+        body.extend_from_slice(&time[..length]);
+        if let Some(ms) = self.accuracy_ms {
+            body.extend_from_slice(&accuracy(ms));
+        }
+        if let Some(nonce) = self.nonce {
+            open(&mut body, INTEGER, nonce.len());
+            body.extend_from_slice(nonce);
+        }
+        Ok(element(SEQUENCE, &[&body]))
     }
 }
 
@@ -88,7 +115,7 @@ fn accuracy(ms: u32) -> Vec<u8> {
 mod tests {
     use super::super::asn1::TstInfo;
     use super::*;
-    use der::Decode;
+    use der::{Decode, Encode};
     use proptest::prelude::*;
 
     proptest! {
@@ -115,6 +142,7 @@ mod tests {
         fn every_length_is_in_its_shortest_form(length in 0usize..70_000) {
             let bytes = element(OCTET_STRING, &[&vec![7; length]]);
             prop_assert_eq!(der::asn1::OctetString::from_der(&bytes).unwrap().as_bytes().len(), length);
+            prop_assert_eq!(bytes.len(), whole(length));
         }
     }
 }

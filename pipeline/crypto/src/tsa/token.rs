@@ -2,7 +2,7 @@
 
 use super::TsaError;
 use super::asn1::{EssCertIdV2, IssuerSerial, SigningCertificateV2, TST_INFO};
-use super::encode::{CONTEXT_0, INTEGER, OCTET_STRING, SEQUENCE, SET, element, unsigned};
+use super::encode::{CONTEXT_0, INTEGER, OCTET_STRING, SEQUENCE, SET, element, open, unsigned, whole};
 use super::signing::SigningKey;
 use crate::hash::sha256;
 use cms::cert::IssuerAndSerialNumber;
@@ -24,8 +24,13 @@ pub(super) struct Template {
     certificates: Vec<u8>,
     /// Version, signer and digest of the `SignerInfo`.
     signer: Vec<u8>,
-    digest: Vec<u8>,
     signature: Vec<u8>,
+    /// `id-signedData`.
+    signed_data: Vec<u8>,
+    /// Version and digests of the `SignedData`.
+    head: Vec<u8>,
+    /// `id-ct-TSTInfo`.
+    content_type: Vec<u8>,
 }
 
 impl Template {
@@ -41,40 +46,64 @@ impl Template {
             attributes: attributes(tsu, algorithm.digest().length())?,
             certificates: element(CONTEXT_0, &[&certificates[0], &certificates[1]]),
             signer: [unsigned(INTEGER, 1), issuer, digest.clone()].concat(),
-            digest,
             signature: algorithm.signature().to_der()?,
+            signed_data: ID_SIGNED_DATA.to_der()?,
+            head: [unsigned(INTEGER, 3), element(SET, &[&digest])].concat(),
+            content_type: TST_INFO.to_der()?,
         })
     }
 
     /// A granted `TimeStampResp` with the signed token over a `TSTInfo`, in DER.
     pub(super) fn response(&self, key: &SigningKey, info: &[u8], certificates: bool) -> Result<Vec<u8>, TsaError> {
-        let digest = element(OCTET_STRING, &[&key.algorithm().digest().of(info)]);
-        let digest = element(SET, &[&digest]);
+        let algorithm = key.algorithm();
+        let digest = algorithm.digest().of(info);
         let [before, after] = &self.attributes;
+        let value = whole(digest.len());
+        let attributes_length = before.len() + whole(value) + after.len();
         // What is signed is the attributes as a SET; in the token they stand under an implicit tag (RFC 5652 section 5.4).
-        let signature = key.sign(&element(SET, &[before, &digest, after]))?;
-        let signer = element(
-            SEQUENCE,
-            &[
-                &self.signer,
-                &element(CONTEXT_0, &[before, &digest, after]),
-                &self.signature,
-                &element(OCTET_STRING, &[&signature]),
-            ],
-        );
-        let content = element(CONTEXT_0, &[&element(OCTET_STRING, &[info])]);
-        let signed = element(
-            SEQUENCE,
-            &[
-                &unsigned(INTEGER, 3),
-                &element(SET, &[&self.digest]),
-                &element(SEQUENCE, &[&TST_INFO.to_der()?, &content]),
-                if certificates { &self.certificates } else { &[] },
-                &element(SET, &[&signer]),
-            ],
-        );
-        let token = element(SEQUENCE, &[&ID_SIGNED_DATA.to_der()?, &element(CONTEXT_0, &[&signed])]);
-        Ok(element(SEQUENCE, &[&GRANTED, &token]))
+        let mut attributes = Vec::with_capacity(whole(attributes_length));
+        open(&mut attributes, SET, attributes_length);
+        attributes.extend_from_slice(before);
+        open(&mut attributes, SET, value);
+        open(&mut attributes, OCTET_STRING, digest.len());
+        attributes.extend_from_slice(&digest);
+        attributes.extend_from_slice(after);
+        let signature = key.sign(&attributes)?;
+        attributes[0] = CONTEXT_0;
+        Ok(self.written(info, &attributes, &signature, certificates))
+    }
+
+    /// The parts in their order, each length known before: a token is written once, into the place that it is given out of.
+    fn written(&self, info: &[u8], attributes: &[u8], signature: &[u8], certificates: bool) -> Vec<u8> {
+        let certificates: &[u8] = if certificates { &self.certificates } else { &[] };
+        let signer = self.signer.len() + attributes.len() + self.signature.len() + whole(signature.len());
+        let octets = whole(info.len());
+        let content = self.content_type.len() + whole(octets);
+        let signed = self.head.len() + whole(content) + certificates.len() + whole(whole(signer));
+        let token = self.signed_data.len() + whole(whole(signed));
+        let response = GRANTED.len() + whole(token);
+        let mut out = Vec::with_capacity(whole(response));
+        open(&mut out, SEQUENCE, response);
+        out.extend_from_slice(&GRANTED);
+        open(&mut out, SEQUENCE, token);
+        out.extend_from_slice(&self.signed_data);
+        open(&mut out, CONTEXT_0, whole(signed));
+        open(&mut out, SEQUENCE, signed);
+        out.extend_from_slice(&self.head);
+        open(&mut out, SEQUENCE, content);
+        out.extend_from_slice(&self.content_type);
+        open(&mut out, CONTEXT_0, octets);
+        open(&mut out, OCTET_STRING, info.len());
+        out.extend_from_slice(info);
+        out.extend_from_slice(certificates);
+        open(&mut out, SET, whole(signer));
+        open(&mut out, SEQUENCE, signer);
+        out.extend_from_slice(&self.signer);
+        out.extend_from_slice(attributes);
+        out.extend_from_slice(&self.signature);
+        open(&mut out, OCTET_STRING, signature.len());
+        out.extend_from_slice(signature);
+        out
     }
 }
 
