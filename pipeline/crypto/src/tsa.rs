@@ -34,11 +34,11 @@ mod tests;
 pub use authority::{Authority, Maintained};
 pub use crl::{Crl, Reason, Revoked};
 pub use digest::Digest;
-pub use foreign::{ForeignInfo, Roots};
-pub use inspect::{gen_time, request_nonce, response_of, serial, unit_ends};
+pub use foreign::{ForeignInfo, Roots, Trusted};
+pub use inspect::{CertificateFacts, certificate_facts, gen_time, request_nonce, response_of, serial, unit_ends};
 pub use request::{Failure, REQUEST_MAX, Request};
 pub use signing::Algorithm;
-pub use verify::{TokenInfo, TrustAnchor, verify, verify_imprint};
+pub use verify::{TokenInfo, TrustAnchor, Verifier, verify, verify_imprint};
 pub use zegel_core::Moment;
 
 use der::{Decode, Encode};

@@ -16,7 +16,7 @@ use std::io::BufReader;
 use std::path::Path;
 use zegel_crypto::bag::{Form, Header, leaf};
 use zegel_crypto::merkle::Tree;
-use zegel_crypto::tsa::{TrustAnchor, verify};
+use zegel_crypto::tsa::{TrustAnchor, Trusted, TsaError, Verifier};
 use zegel_timestamp::audit::{self, Evidence, Link};
 use zegel_timestamp::xml::read_bag;
 
@@ -46,7 +46,10 @@ pub fn audit_folder(
     listing: Option<&Path>,
 ) -> Result<Audit, Failed> {
     let pem = fs::read_to_string(ca).map_err(at(ca))?;
-    let anchor = TrustAnchor::from_pem(&pem).map_err(|error| Failed::Failure(format!("{}: {error}", ca.display())))?;
+    let unusable = |error: TsaError| Failed::Failure(format!("{}: {error}", ca.display()));
+    // The platform's own CA signs its units itself; an external authority's roots may have CAs below them.
+    let own = TrustAnchor::from_pem(&pem).is_ok().then_some(pem.as_str());
+    let trusted = Trusted::from_pem(own, Some(&pem)).map_err(unusable)?;
     let lines = listing.map(read_listing).transpose()?;
     let mut audit = Audit::default();
     let mut previous = None;
@@ -57,8 +60,10 @@ pub fn audit_folder(
             audit.findings.push(format!("bag {sequence}: bag-missing (bag {} was expected)", audit.bags));
         }
         match &lines {
-            Some(lines) => previous = audit.one(hospital, folder, sequence, &anchor, lines.get(&sequence), previous)?,
-            None => audit.token_alone(folder, sequence, &anchor)?,
+            Some(lines) => {
+                previous = audit.one(hospital, folder, sequence, &trusted, lines.get(&sequence), previous)?
+            }
+            None => audit.token_alone(folder, sequence, &trusted)?,
         }
     }
     for missing in lines.iter().flat_map(BTreeMap::keys).filter(|listed| !found.contains(listed)) {
@@ -82,7 +87,7 @@ impl Audit {
         hospital: &MailboxAddress,
         folder: &Path,
         sequence: u64,
-        anchor: &TrustAnchor,
+        trusted: &Trusted,
         line: Option<&Value>,
         previous: Option<Link>,
     ) -> Result<Option<Link>, Failed> {
@@ -97,7 +102,7 @@ impl Audit {
         let (header_hash, header) = (header.hash(), header.encode());
         let source = BufReader::new(File::open(&xml).map_err(at(&xml))?);
         let evidence = Evidence { xml: source, tsr: &tsr, header: &header, previous: previous.as_ref() };
-        let report = audit::check(evidence, anchor, |reference, hash| {
+        let report = audit::check(evidence, trusted, |reference, hash| {
             self.references.entry(reference).or_default().push((sequence, *hash));
         });
         let is = (Some(header_hash), report.imprint, report.token.as_ref().map(|token| token.gen_time.0));
@@ -111,7 +116,7 @@ impl Audit {
     }
 
     /// Checks what XML and token say by themselves.
-    fn token_alone(&mut self, folder: &Path, sequence: u64, anchor: &TrustAnchor) -> Result<(), Failed> {
+    fn token_alone(&mut self, folder: &Path, sequence: u64, trusted: &Trusted) -> Result<(), Failed> {
         let path = folder.join(format!("{sequence}.xml"));
         let tsr = read(&folder.join(format!("{sequence}.tsr")))?;
         let file = BufReader::new(File::open(&path).map_err(at(&path))?);
@@ -120,7 +125,7 @@ impl Audit {
                 self.references.entry(reference).or_default().push((sequence, *hash));
             }
         });
-        match xml.map(|xml| (xml.entries, verify(&tsr, &xml.digest, anchor))) {
+        match xml.map(|xml| (xml.entries, trusted.verify(&tsr, &xml.digest))) {
             Err(_) => self.findings.push(format!("bag {sequence}: bag-xml")),
             Ok((entries, verified)) => {
                 self.entries += entries.saturating_sub(1);

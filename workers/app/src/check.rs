@@ -135,7 +135,7 @@ pub fn platform(config: &Config, alone: bool) -> Result<Vec<Line>, Failed> {
     let objects = backend::kept_objects(config, folder, rows.keys(), runtime.handle().clone())?;
     let objects: &dyn Objects = objects.as_ref().map_or(&NoObjects, |objects| objects);
     lines.extend(contents::check(&rows, objects)?);
-    lines.push(bags::check(&rows, objects, folder)?);
+    lines.push(bags::check(&rows, objects, folder, &config.timestamp)?);
     let needles = Needles::new(identifiers.iter().map(String::as_str));
     lines.push(leaks(folder, &needles)?);
     if let Source::Postgres(offline, runtime) = rows.source() {

@@ -9,6 +9,8 @@
 //! from = "2026-01-01"             # its stamps count from here …
 //! until = "2036-01-01"            # … to here (optional, both)
 //! crl = ["ca.crl"]                # certificate revocation lists, DER or PEM (optional; the archive may hold more)
+//! external = true                 # another operator's authority: its roots (several in one file), and paths through CAs
+//!                                 # in between, which its tokens hold (optional; without it the CA signed its units itself)
 //!
 //! [log]                           # optional: bags must then stand in this log
 //! key = "zegel.example/log+…+…"   # its verifier key
@@ -25,9 +27,10 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use schemas::{Millis, Sha256};
 use serde::Deserialize;
 use std::path::Path;
+use std::sync::Arc;
 use zegel_crypto::hash::sha256;
 use zegel_crypto::log::Policy;
-use zegel_crypto::tsa::{Crl, Reason, TokenInfo, TrustAnchor, verify};
+use zegel_crypto::tsa::{Crl, Reason, Roots, TokenInfo, TrustAnchor, TsaError, Verifier};
 
 /// Prescriptions are kept for thirty years.
 const RETENTION_YEARS: u32 = 30;
@@ -39,8 +42,10 @@ const FILE_MAX: u64 = 1 << 20;
 /// A time-stamp authority's root that is trusted.
 #[derive(Debug, Clone)]
 pub struct Authority {
-    /// The certificate.
-    pub anchor: TrustAnchor,
+    /// Decides whether a token is of this authority.
+    pub verifier: Arc<dyn Verifier>,
+    /// Whose revocation lists are believed.
+    issuers: Vec<TrustAnchor>,
     /// Its text, for `openssl`.
     pub pem: String,
     /// Its stamps count from here.
@@ -102,6 +107,8 @@ struct CaText {
     until: Option<String>,
     #[serde(default)]
     crl: Vec<String>,
+    #[serde(default)]
+    external: bool,
 }
 
 impl Trust {
@@ -129,14 +136,15 @@ impl Trust {
                 (None, Some(name)) => text_of(file(&name)?)?,
                 _ => return Err(wrong("a ca has either `file` or `pem`")),
             };
-            let anchor = TrustAnchor::from_pem(&pem).map_err(|error| wrong(format!("a ca cannot be used: {error}")))?;
-            let (from, until) = (instant(ca.from)?, instant(ca.until)?);
-            let list = |name: &String| {
-                let list = der(file(name)?);
-                Crl::read(&list, &anchor).map_err(|error| wrong(format!("a revocation list cannot be used: {error}")))
-            };
-            let lists = ca.crl.iter().map(list).collect::<Result<_, _>>()?;
-            authorities.push(Authority { anchor, pem, from, until, lists });
+            let (from, until) = (optional(ca.from)?, optional(ca.until)?);
+            let mut authority = Authority::of(pem, ca.external)?;
+            (authority.from, authority.until) = (from, until);
+            for name in &ca.crl {
+                let read = authority.list(&der(file(name)?));
+                let bad = |error| wrong(format!("a revocation list cannot be used: {error}"));
+                authority.lists.push(read.map_err(bad)?);
+            }
+            authorities.push(authority);
         }
         if authorities.is_empty() {
             return Err(wrong("there must be a ca"));
@@ -153,7 +161,8 @@ impl Trust {
         for list in lists {
             let list = der(list.to_vec());
             for authority in &mut trust.authorities {
-                authority.lists.extend(Crl::read(&list, &authority.anchor));
+                let read = authority.list(&list);
+                authority.lists.extend(read);
             }
         }
         trust
@@ -173,7 +182,7 @@ impl Trust {
     pub fn verify(&self, tsr: &[u8], imprint: &Sha256) -> Result<TokenInfo, TokenFault> {
         let mut nearest: Option<TokenFault> = None;
         for authority in &self.authorities {
-            match verify(tsr, imprint, &authority.anchor) {
+            match authority.verifier.verify(tsr, imprint) {
                 Ok(token) => return authority.counts(token),
                 Err(error) => {
                     let fault = fault(&error.to_string());
@@ -189,6 +198,32 @@ impl Trust {
 }
 
 impl Authority {
+    /// The authority with these certificates, which counts at any time.
+    fn of(pem: String, external: bool) -> Result<Authority, ArchiveError> {
+        let unusable = |error: TsaError| wrong(format!("a ca cannot be used: {error}"));
+        let issuers = certificates(&pem).into_iter().map(|one| TrustAnchor::from_pem(&one));
+        let (verifier, issuers): (Arc<dyn Verifier>, Vec<TrustAnchor>) = if external {
+            // Roots of old may lack what a strict reader asks of a CA that signs lists: then there is none of theirs.
+            (Arc::new(Roots::from_pem(&pem).map_err(unusable)?), issuers.flatten().collect())
+        } else {
+            let anchor = TrustAnchor::from_pem(&pem).map_err(unusable)?;
+            (Arc::new(anchor.clone()), vec![anchor])
+        };
+        Ok(Authority { verifier, issuers, pem, from: None, until: None, lists: Vec::new() })
+    }
+
+    /// Reads a revocation list of one of its CAs.
+    fn list(&self, der: &[u8]) -> Result<Crl, TsaError> {
+        let mut read = Err(TsaError::Refused("no certificate of the authority may sign lists"));
+        for issuer in &self.issuers {
+            read = Crl::read(der, issuer);
+            if read.is_ok() {
+                break;
+            }
+        }
+        read
+    }
+
     /// Whether a token was made while this CA is trusted.
     fn counts(&self, token: TokenInfo) -> Result<TokenInfo, TokenFault> {
         let within = self.from.is_none_or(|from| token.gen_time >= from)
@@ -222,14 +257,35 @@ impl Authority {
 
 /// What kind of fault it is: whether the token belongs to other bytes, or its signer does not count.
 fn fault(rule: &str) -> TokenFault {
-    let untrusted = ["another CA", "not signed by the trusted CA", "not valid at that time", "not for time stamps"];
+    let untrusted = [
+        "another CA",
+        "not signed by the trusted CA",
+        "not valid at that time",
+        "not for time stamps",
+        "no path leads to a trusted CA",
+        "path to a trusted CA is too long",
+        "signer's certificate",
+        "rests on SHA-1",
+    ];
     let untrusted = untrusted.iter().any(|part| rule.contains(part));
     let (class, name) = if untrusted { (Class::Untrusted, "token-untrusted") } else { (Class::Altered, "bag-token") };
     TokenFault { class, name, text: rule.to_owned() }
 }
 
-fn instant(text: Option<String>) -> Result<Option<Millis>, ArchiveError> {
-    let parse = |text: String| time::parse(&text).ok_or_else(|| wrong("a time is YYYY-MM-DD or RFC 3339"));
+/// The certificates of a PEM text, each by itself.
+fn certificates(pem: &str) -> Vec<String> {
+    const END: &str = "-----END CERTIFICATE-----";
+    pem.split_inclusive(END).filter(|one| one.contains(END)).map(|one| one.trim_start().to_owned()).collect()
+}
+
+/// An instant as trust files and command lines say it: `YYYY-MM-DD` or RFC 3339; none for other text.
+#[must_use]
+pub fn instant(text: &str) -> Option<Millis> {
+    time::parse(text)
+}
+
+fn optional(text: Option<String>) -> Result<Option<Millis>, ArchiveError> {
+    let parse = |text: String| instant(&text).ok_or_else(|| wrong("a time is YYYY-MM-DD or RFC 3339"));
     text.map(parse).transpose()
 }
 

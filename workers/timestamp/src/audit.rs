@@ -12,7 +12,7 @@ use schemas::{Millis, Sha256};
 use std::io::Read;
 use zegel_crypto::bag::{Header, leaf};
 use zegel_crypto::merkle::{Tree, leaf_hash};
-use zegel_crypto::tsa::{TokenInfo, TrustAnchor, TsaError, verify};
+use zegel_crypto::tsa::{TokenInfo, TsaError, Verifier};
 
 /// The evidence about one bag.
 pub struct Evidence<'a, R> {
@@ -102,7 +102,7 @@ pub struct Report {
 /// Checks one bag. `on_entry` sees every entry but entry 0, for checks across bags (a reference stands in one bag only).
 pub fn check<R: Read>(
     evidence: Evidence<'_, R>,
-    anchor: &TrustAnchor,
+    trusted: &dyn Verifier,
     mut on_entry: impl FnMut(u64, &Sha256),
 ) -> Report {
     let mut body = Body::default();
@@ -111,7 +111,7 @@ pub fn check<R: Read>(
             on_entry(reference, hash);
         }
     });
-    let token = |imprint: &Sha256| verify(evidence.tsr, imprint, anchor);
+    let token = |imprint: &Sha256| trusted.verify(evidence.tsr, imprint);
     let mut report = Report::new(read, &body, evidence.header, token);
     if let Some(header) = &report.header {
         let found = chain(header, report.token.as_ref().map(|token| token.gen_time), evidence.previous);

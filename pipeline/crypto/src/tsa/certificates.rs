@@ -135,6 +135,14 @@ pub(super) fn from_pem(text: &str) -> Result<Certificate, TsaError> {
     Ok(Certificate::from_pem(text)?)
 }
 
+/// The certificates of a PEM text, one after the other. The library's reader counts below zero where there is no text.
+pub(super) fn all_from_pem(text: &str) -> Result<Vec<Certificate>, TsaError> {
+    if text.trim().is_empty() {
+        return Ok(Vec::new());
+    }
+    Ok(Certificate::load_pem_chain(text.as_bytes())?)
+}
+
 /// RFC 7093 section 2, method 1: the first 160 bits of the key's SHA-256.
 pub(super) fn key_id(key: &SigningKey) -> Result<OctetString, TsaError> {
     Ok(OctetString::new(&sha256(key.public_bytes()).0[..20])?)

@@ -8,10 +8,11 @@
 
 use super::asn1::{SigningCertificateV2, TST_INFO, granted};
 use super::ber;
-use super::certificates::valid_at;
+use super::certificates::{all_from_pem, valid_at};
 use super::signing::verify_signature;
-use super::verify::{check_imprint, content_of, ensure, extension, single, unsigned};
+use super::verify::{TokenInfo, TrustAnchor, Verifier, check_imprint, content_of, ensure, extension, single, told};
 use super::{Digest, TsaError};
+use crate::hash::sha256;
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use aws_lc_rs::signature::{RSA_PKCS1_2048_8192_SHA1_FOR_LEGACY_USE_ONLY, UnparsedPublicKey};
 use cms::cert::CertificateChoices;
@@ -24,7 +25,7 @@ use const_oid::db::rfc5911::{
 use const_oid::db::rfc5912::{ID_KP_TIME_STAMPING, RSA_ENCRYPTION, SHA_1_WITH_RSA_ENCRYPTION};
 use der::asn1::{Any, OctetString, SetOfVec};
 use der::{Decode, Encode};
-use schemas::Millis;
+use schemas::{Millis, Sha256};
 use spki::{AlgorithmIdentifierOwned, SubjectPublicKeyInfoOwned};
 use x509_cert::Certificate;
 use x509_cert::attr::Attribute;
@@ -65,7 +66,7 @@ impl Roots {
     /// # Errors
     /// [`TsaError::Der`]; [`TsaError::Refused`] when there is none.
     pub fn from_pem(text: &str) -> Result<Roots, TsaError> {
-        let trusted = Certificate::load_pem_chain(text.as_bytes())?;
+        let trusted = all_from_pem(text)?;
         ensure(!trusted.is_empty(), "there is no trusted certificate")?;
         Ok(Roots { trusted, ..Roots::default() })
     }
@@ -75,7 +76,7 @@ impl Roots {
     /// # Errors
     /// [`TsaError::Der`].
     pub fn knowing(mut self, text: &str) -> Result<Roots, TsaError> {
-        self.known.extend(Certificate::load_pem_chain(text.as_bytes())?);
+        self.known.extend(all_from_pem(text)?);
         Ok(self)
     }
 
@@ -91,6 +92,13 @@ impl Roots {
     /// # Errors
     /// [`TsaError::Der`] or [`TsaError::Refused`] with the first rule that it breaks.
     pub fn verify(&self, token: &[u8], digest: Digest, hash: &[u8]) -> Result<ForeignInfo, TsaError> {
+        let (read, weak) = self.read(token, digest, hash)?;
+        let TokenInfo { gen_time, serial, policy, nonce, .. } = read;
+        Ok(ForeignInfo { gen_time, serial, policy, nonce, weak })
+    }
+
+    /// What a token says, and whether SHA-1 bears on it.
+    fn read(&self, token: &[u8], digest: Digest, hash: &[u8]) -> Result<(TokenInfo, bool), TsaError> {
         let token = ber::to_der(token).ok_or(TsaError::Refused("token is not one whole element of at most 64 KiB"))?;
         let token = match TimeStampResp::from_der(&token) {
             Ok(response) => granted(&response)?.clone(),
@@ -109,15 +117,44 @@ impl Roots {
         reading.pool.extend(&self.known);
         let unit = reading.unit(signer)?;
         reading.check_signed(signer, &content, unit)?;
-        let gen_time = info.gen_time.at();
-        reading.check_path(unit, gen_time)?;
-        Ok(ForeignInfo {
-            gen_time,
-            serial: unsigned(info.serial_number.as_bytes()),
-            policy: info.policy.to_string(),
-            nonce: info.nonce.map(|nonce| unsigned(nonce.as_bytes())),
-            weak: reading.weak,
-        })
+        reading.check_path(unit, info.gen_time.at())?;
+        Ok((told(info, unit, sha256(&unit.to_der()?)), reading.weak))
+    }
+}
+
+impl Verifier for Roots {
+    fn verify(&self, response: &[u8], digest: &Sha256) -> Result<TokenInfo, TsaError> {
+        self.read(response, Digest::Sha256, &digest.0).map(|(token, _)| token)
+    }
+}
+
+/// Our own CA, and the roots of an external authority, where a platform has had both.
+#[derive(Debug, Clone, Default)]
+pub struct Trusted {
+    own: Option<TrustAnchor>,
+    roots: Option<Roots>,
+}
+
+impl Trusted {
+    /// From PEM text: one CA that signs its units itself, and any number of roots.
+    ///
+    /// # Errors
+    /// [`TsaError::Der`]; [`TsaError::Refused`] when a certificate may not be trusted for this.
+    pub fn from_pem(own: Option<&str>, roots: Option<&str>) -> Result<Trusted, TsaError> {
+        let (own, roots) = (own.map(TrustAnchor::from_pem), roots.map(Roots::from_pem));
+        Ok(Trusted { own: own.transpose()?, roots: roots.transpose()? })
+    }
+}
+
+impl Verifier for Trusted {
+    fn verify(&self, response: &[u8], digest: &Sha256) -> Result<TokenInfo, TsaError> {
+        let own = self.own.as_ref().map(|own| own.verify(response, digest));
+        match (own, &self.roots) {
+            (Some(Ok(token)), _) => Ok(token),
+            (_, Some(roots)) => Verifier::verify(roots, response, digest),
+            (Some(Err(error)), None) => Err(error),
+            (None, None) => Err(TsaError::Refused("nobody is trusted")),
+        }
     }
 }
 

@@ -2,13 +2,14 @@
 
 use super::TsaError;
 use super::asn1::granted;
-use super::certificates::millis;
+use super::certificates::{all_from_pem, millis};
 use super::encode::{SEQUENCE, element};
 use super::verify::{content_of, unsigned};
+use crate::hash::sha256;
 use cms::cert::CertificateChoices;
 use cms::signed_data::{SignedData, SignerIdentifier};
-use der::Decode;
-use schemas::Millis;
+use der::{Decode, Encode};
+use schemas::{Millis, Sha256};
 use x509_tsp::{TimeStampReq, TimeStampResp};
 
 /// The time that a DER `TimeStampResp` names. Nothing is verified.
@@ -99,4 +100,27 @@ mod tests {
             assert_eq!(decimal(&number.to_be_bytes()), number.to_string());
         }
     }
+}
+
+/// What a reader compares a certificate by.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct CertificateFacts {
+    /// Its subject, as RFC 4514 writes names.
+    pub subject: String,
+    /// Its last instant.
+    pub not_after: Millis,
+    /// SHA-256 of its DER, which authorities publish as its fingerprint.
+    pub fingerprint: Sha256,
+}
+
+/// The certificates of a PEM text; none where it cannot be read.
+#[must_use]
+pub fn certificate_facts(pem: &str) -> Vec<CertificateFacts> {
+    let all = all_from_pem(pem).unwrap_or_default();
+    let facts = |one: x509_cert::Certificate| {
+        let body = &one.tbs_certificate;
+        let (subject, not_after) = (body.subject.to_string(), millis(&body.validity.not_after));
+        Some(CertificateFacts { subject, not_after, fingerprint: sha256(&one.to_der().ok()?) })
+    };
+    all.into_iter().filter_map(facts).collect()
 }

@@ -6,7 +6,7 @@
 //! `foreign`.
 
 use super::asn1::{SigningCertificateV2, TST_INFO, TstInfo, granted};
-use super::certificates::{from_pem, may_stamp_at, valid_at};
+use super::certificates::{all_from_pem, from_pem, may_stamp_at, valid_at};
 use super::signing::verify_signature;
 use super::{Digest, TsaError};
 use crate::hash::sha256;
@@ -21,6 +21,7 @@ use const_oid::{AssociatedOid, ObjectIdentifier};
 use der::asn1::{Any, OctetString, SetOfVec};
 use der::{Decode, Encode};
 use schemas::{Millis, Sha256};
+use std::sync::{Arc, PoisonError, RwLock};
 use subtle::ConstantTimeEq;
 use x509_cert::Certificate;
 use x509_cert::attr::Attribute;
@@ -32,7 +33,12 @@ use x509_tsp::TimeStampResp;
 pub struct TrustAnchor {
     certificate: Certificate,
     units: Vec<Certificate>,
+    /// SHA-256 of unit certificates that this CA was found to have signed: an archive has thousands of tokens of each.
+    found: Arc<RwLock<Vec<Sha256>>>,
 }
+
+/// Units that are remembered: a CA of 30 years has one or two a year.
+const FOUND_MAX: usize = 256;
 
 /// What a verified token says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +59,22 @@ pub struct TokenInfo {
     pub unit_serial: Vec<u8>,
 }
 
+/// Whoever decides which tokens count: a CA that signs its units itself ([`TrustAnchor`], which is strict about the form), or
+/// the roots of other authorities ([`Roots`](super::Roots)).
+pub trait Verifier: std::fmt::Debug + Send + Sync {
+    /// Verifies a `TimeStampResp` over data with this SHA-256.
+    ///
+    /// # Errors
+    /// [`TsaError::Der`] or [`TsaError::Refused`] with the first rule that it breaks.
+    fn verify(&self, response: &[u8], digest: &Sha256) -> Result<TokenInfo, TsaError>;
+}
+
+impl Verifier for TrustAnchor {
+    fn verify(&self, response: &[u8], digest: &Sha256) -> Result<TokenInfo, TsaError> {
+        verify(response, digest, self)
+    }
+}
+
 impl TrustAnchor {
     /// Reads a CA certificate.
     ///
@@ -63,7 +85,7 @@ impl TrustAnchor {
         let (_, constraints) = extension::<BasicConstraints>(&certificate)?;
         let (_, usage) = extension::<KeyUsage>(&certificate)?;
         ensure(constraints.ca && usage.key_cert_sign(), "trusted certificate is not a CA")?;
-        Ok(TrustAnchor { certificate, units: Vec::new() })
+        Ok(TrustAnchor { certificate, units: Vec::new(), found: Arc::default() })
     }
 
     /// The same CA, with units whose tokens need not hold their certificates.
@@ -71,7 +93,7 @@ impl TrustAnchor {
     /// # Errors
     /// [`TsaError::Der`]; [`TsaError::Refused`] when a certificate is not of a unit of this CA.
     pub fn knowing(mut self, units_pem: &str) -> Result<TrustAnchor, TsaError> {
-        for unit in Certificate::load_pem_chain(units_pem.as_bytes())? {
+        for unit in all_from_pem(units_pem)? {
             self.check_unit(&unit)?;
             self.units.push(unit);
         }
@@ -80,6 +102,20 @@ impl TrustAnchor {
 
     pub(super) fn certificate(&self) -> &Certificate {
         &self.certificate
+    }
+
+    /// [`TrustAnchor::check_unit`], once for each certificate; `digest` is the SHA-256 of its DER.
+    fn check_unit_once(&self, unit: &Certificate, digest: Sha256) -> Result<(), TsaError> {
+        let known = self.found.read().unwrap_or_else(PoisonError::into_inner).contains(&digest);
+        if known {
+            return Ok(());
+        }
+        self.check_unit(unit)?;
+        let mut found = self.found.write().unwrap_or_else(PoisonError::into_inner);
+        if found.len() < FOUND_MAX {
+            found.push(digest);
+        }
+        Ok(())
     }
 
     /// Whether this CA signed the certificate, and for nothing but time stamps.
@@ -126,24 +162,31 @@ pub fn verify_imprint(
 
     let signer = signer_of(&signed)?;
     let unit = unit_of(&signed, signer, anchor)?;
-    check_signature(signer, &content, unit)?;
-    anchor.check_unit(unit)?;
+    let certificate = unit.to_der()?;
+    check_signature(signer, &content, unit, &certificate)?;
+    let unit_digest = sha256(&certificate);
+    anchor.check_unit_once(unit, unit_digest)?;
     let gen_time = info.gen_time.at();
     ensure(valid_at(&anchor.certificate, gen_time), "certificate was not valid at that time")?;
     ensure(may_stamp_at(unit, gen_time), "certificate was not valid at that time")?;
+    Ok(told(info, unit, unit_digest))
+}
+
+/// What a verified token of this unit says.
+pub(super) fn told(info: TstInfo, unit: &Certificate, unit_digest: Sha256) -> TokenInfo {
     let accuracy = info.accuracy.map(|accuracy| {
         let millis = accuracy.millis.and_then(|millis| u64::try_from(millis).ok()).unwrap_or(0);
         accuracy.seconds.unwrap_or(0).saturating_mul(1_000).saturating_add(millis)
     });
-    Ok(TokenInfo {
-        gen_time,
+    TokenInfo {
+        gen_time: info.gen_time.at(),
         serial: unsigned(info.serial_number.as_bytes()),
         policy: info.policy.to_string(),
         nonce: info.nonce.map(|nonce| unsigned(nonce.as_bytes())),
         accuracy_ms: accuracy,
-        unit: sha256(&unit.to_der()?),
+        unit: unit_digest,
         unit_serial: unit.tbs_certificate.serial_number.as_bytes().to_vec(),
-    })
+    }
 }
 
 /// The TSTInfo and the bytes that it was read from.
@@ -202,20 +245,25 @@ fn unit_of<'a>(
     unit.or_else(known).ok_or(TsaError::Refused("token lacks its signer's certificate"))
 }
 
-fn check_signature(signer: &SignerInfo, content: &[u8], unit: &Certificate) -> Result<(), TsaError> {
+fn check_signature(
+    signer: &SignerInfo,
+    content: &[u8],
+    unit: &Certificate,
+    certificate: &[u8],
+) -> Result<(), TsaError> {
     let digest = Digest::named(&signer.digest_alg).ok_or(TsaError::Refused("token is signed over another digest"))?;
     let attributes = signer.signed_attrs.as_ref().ok_or(TsaError::Refused("token has no signed attributes"))?;
     ensure(single(attributes, ID_CONTENT_TYPE)?.decode_as::<ObjectIdentifier>()? == TST_INFO, "content type differs")?;
     let stated = single(attributes, ID_MESSAGE_DIGEST)?.decode_as::<OctetString>()?;
     ensure(stated.as_bytes().ct_eq(&digest.of(content)).into(), "content was changed")?;
-    check_signing_certificate(attributes, unit)?;
+    check_signing_certificate(attributes, certificate)?;
     let key = &unit.tbs_certificate.subject_public_key_info;
     let (algorithm, signature) = (&signer.signature_algorithm, signer.signature.as_bytes());
     verify_signature(key, algorithm, Some(digest), &attributes.to_der()?, signature)
 }
 
 /// Exactly one ESSCertIDv2, which is the unit's, and no ESSCertID.
-fn check_signing_certificate(attributes: &SetOfVec<Attribute>, unit: &Certificate) -> Result<(), TsaError> {
+fn check_signing_certificate(attributes: &SetOfVec<Attribute>, certificate: &[u8]) -> Result<(), TsaError> {
     let old = attributes.iter().any(|attribute| attribute.oid == ID_AA_SIGNING_CERTIFICATE);
     ensure(!old, "token has an ESSCertID")?;
     let ids = single(attributes, ID_AA_SIGNING_CERTIFICATE_V_2)?.decode_as::<SigningCertificateV2>()?;
@@ -224,7 +272,7 @@ fn check_signing_certificate(attributes: &SetOfVec<Attribute>, unit: &Certificat
     };
     let digest = id.hash_algorithm.as_ref().map_or(Some(Digest::Sha256), Digest::named);
     let digest = digest.ok_or(TsaError::Refused("ESSCertIDv2 is over another digest"))?;
-    let matches = id.cert_hash.as_bytes().ct_eq(&digest.of(&unit.to_der()?));
+    let matches = id.cert_hash.as_bytes().ct_eq(&digest.of(certificate));
     ensure(matches.into(), "ESSCertIDv2 is of another certificate")
 }
 

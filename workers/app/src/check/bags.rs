@@ -4,6 +4,7 @@
 use super::Line;
 use super::contents::digest as digest_of;
 use super::rows::{Rows, failure};
+use crate::config;
 use crate::failed::{Failed, at};
 use crate::folder::Folder;
 use bytes::Bytes;
@@ -11,11 +12,12 @@ use schemas::Key;
 use schemas::messages::Content;
 use std::collections::HashMap;
 use std::io::{Cursor, Read};
+use std::path::Path;
 use zegel_core::Objects;
 use zegel_core::rows::decode;
 use zegel_core::slot::spaces;
 use zegel_crypto::hash::sha256;
-use zegel_crypto::tsa::{TrustAnchor, verify};
+use zegel_crypto::tsa::{Trusted, Verifier as _};
 use zegel_timestamp::audit::{self, Evidence, Link};
 use zegel_timestamp::rows::{ArchivedBag, Bucket, Head, OpenBag, OwnBagRow, head_sub, own_token_sub};
 
@@ -26,11 +28,14 @@ const BUCKET: u64 = 16;
 ///
 /// # Errors
 /// When the database, an object or the authority's certificate cannot be read.
-pub fn check(rows: &Rows, objects: &dyn Objects, folder: &Folder) -> Result<Line, Failed> {
+pub fn check(
+    rows: &Rows,
+    objects: &dyn Objects,
+    folder: &Folder,
+    settings: &config::Timestamp,
+) -> Result<Line, Failed> {
     let mut line = Line::new("I6", "bags are chained, stamped, and hold each accepted reference once");
-    let path = folder.tsa().join("ca.pem");
-    let pem = std::fs::read_to_string(&path).map_err(at(&path))?;
-    let anchor = TrustAnchor::from_pem(&pem).map_err(failure)?;
+    let trusted = trusted(folder, settings)?;
     let mut open_bags: Vec<(Key, OpenBag)> = Vec::new();
     rows.every(spaces::BAGS, |owner, _, value| {
         match value.and_then(|bytes| decode::<OpenBag>(&bytes).ok()) {
@@ -39,10 +44,10 @@ pub fn check(rows: &Rows, objects: &dyn Objects, folder: &Folder) -> Result<Line
         }
         Ok(())
     })?;
-    own_bags(rows, objects, &anchor, &mut line)?;
+    own_bags(rows, objects, &trusted, &mut line)?;
     let idle = nothing_waits_to_be_sealed(rows)?;
     for (owner, open) in open_bags {
-        hospital(rows, objects, &anchor, owner, &open, &mut line)?;
+        hospital(rows, objects, &trusted, owner, &open, &mut line)?;
         let sealed = head(rows, owner)?;
         if idle && sealed + 1 != open.sequence {
             line.fault(format!("hospital {owner} has bags after bag {sealed} that nobody will seal"));
@@ -52,7 +57,7 @@ pub fn check(rows: &Rows, objects: &dyn Objects, folder: &Folder) -> Result<Line
 }
 
 /// Bags that hospitals made themselves: their bytes are those that were stamped, and their tokens verify.
-fn own_bags(rows: &Rows, objects: &dyn Objects, anchor: &TrustAnchor, line: &mut Line) -> Result<(), Failed> {
+fn own_bags(rows: &Rows, objects: &dyn Objects, trusted: &Trusted, line: &mut Line) -> Result<(), Failed> {
     rows.every(spaces::ARCHIVE, |owner, sub, value| {
         if sub.first() != Some(&b'f') {
             return Ok(());
@@ -68,17 +73,26 @@ fn own_bags(rows: &Rows, objects: &dyn Objects, anchor: &TrustAnchor, line: &mut
             Content::Attached => None,
         };
         let tsr = rows.one(spaces::ARCHIVE, owner, own_token_sub(&bag.digest))?.unwrap_or_default();
-        if digest != Some(bag.digest) || verify(&tsr, &bag.digest, anchor).is_err() {
+        if digest != Some(bag.digest) || trusted.verify(&tsr, &bag.digest).is_err() {
             line.fault(format!("a bag of hospital {owner}'s own is missing or not what was stamped"));
         }
         Ok(())
     })
 }
 
+/// Whose stamps count: our own authority's, and those of the external one in the settings.
+fn trusted(folder: &Folder, settings: &config::Timestamp) -> Result<Trusted, Failed> {
+    let read = |path: &Path| std::fs::read_to_string(path).map_err(at(path));
+    let own = read(&folder.tsa().join("ca.pem"))?;
+    let external = !settings.tsa_roots.is_empty();
+    let roots = external.then(|| read(Path::new(&settings.tsa_roots))).transpose()?;
+    Trusted::from_pem(Some(&own), roots.as_deref()).map_err(failure)
+}
+
 fn hospital(
     rows: &Rows,
     objects: &dyn Objects,
-    anchor: &TrustAnchor,
+    trusted: &Trusted,
     owner: Key,
     open: &OpenBag,
     line: &mut Line,
@@ -107,7 +121,7 @@ fn hospital(
             Content::Attached => Box::new(Cursor::new(Bytes::new())),
         };
         let evidence = Evidence { xml, tsr: &tsr, header: &bag.header, previous: link.as_ref() };
-        let report = audit::check(evidence, anchor, |reference, _| {
+        let report = audit::check(evidence, trusted, |reference, _| {
             if let Some(first) = places.insert(reference, sequence) {
                 line.findings.push(format!("a reference is in bags {first} and {sequence} of hospital {owner}"));
             }

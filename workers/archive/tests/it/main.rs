@@ -4,6 +4,7 @@
 
 mod attacks;
 mod auditing;
+mod certificates;
 mod documents;
 mod flips;
 mod logged;
