@@ -1,8 +1,8 @@
 //! Who stamps: our own authority with its time sources and its upkeep, or an external one.
 //!
-//! The upkeep measures the time sources every minute, and once an hour sees to the authority: a new unit before the old
-//! one's key may no longer be used, a new revocation list before the last one ends. Both are due by what lies in the
-//! folder, not by what this process remembers, so a crash loses nothing of it.
+//! The upkeep measures the time sources every minute, and once an hour (at once when the unit was revoked) sees to the
+//! authority: a new unit before the old one's key may no longer be used, a new revocation list before the last one ends.
+//! Both are due by what lies in the folder, not by what this process remembers, so a crash loses nothing of it.
 //! Failure behaviour: a source that is silent is logged once until it speaks again; upkeep that fails is logged every hour,
 //! and a month is left to mend it.
 
@@ -206,7 +206,9 @@ impl Work {
             }
         }
         let now = SystemClock.now();
-        if looked.is_some_and(|looked| now.since(looked).abs() < LOOK_EVERY_MS) {
+        // A unit that somebody revoked is replaced at once, not within the hour.
+        let urgent = self.own.authority().is_revoked().unwrap_or(true);
+        if !urgent && looked.is_some_and(|looked| now.since(looked).abs() < LOOK_EVERY_MS) {
             return (looked, silent);
         }
         match self.own.authority().maintain(now, self.algorithm) {

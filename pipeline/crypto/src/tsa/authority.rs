@@ -220,6 +220,7 @@ impl Authority {
     /// As [`Authority::load`]; what was active goes on.
     pub fn maintain(&self, now: Millis, algorithm: Algorithm) -> Result<Maintained, TsaError> {
         let mut done = Maintained::default();
+        let _alone = folder::lock(&self.folder)?;
         let ca = self.anchor.certificate();
         let list = folder::list(&self.folder)?.map(|list| crl::Crl::read(&list, &self.anchor)).transpose()?;
         if list.as_ref().is_none_or(|list| list.is_half_over(now)) {
@@ -250,19 +251,54 @@ impl Authority {
         Ok(done)
     }
 
-    /// Revokes the active unit: a new list names it from `now` on, and the next call of [`Authority::maintain`], here or in
-    /// another process, replaces it. Returns the list, DER.
+    /// Whether the active unit stands on the revocation list of the folder, where another process may have put it.
     ///
     /// # Errors
-    /// As [`Authority::maintain`].
+    /// As [`Authority::load`].
+    pub fn is_revoked(&self) -> Result<bool, TsaError> {
+        let list = folder::list(&self.folder)?.map(|list| crl::Crl::read(&list, &self.anchor)).transpose()?;
+        let unit = self.unit();
+        Ok(list.is_some_and(|list| list.of(unit.certificate.tbs_certificate.serial_number.as_bytes()).is_some()))
+    }
+
+    /// Revokes the active unit from `now` on; see [`Authority::revoke`].
+    ///
+    /// # Errors
+    /// As [`Authority::revoke`].
     pub fn revoke_active(folder: &Path, now: Millis, reason: Reason) -> Result<Vec<u8>, TsaError> {
+        let active = folder::active(folder)?.number;
+        Authority::revoke(folder, active, now, reason, now)
+    }
+
+    /// The numbers of the units, the active one last.
+    ///
+    /// # Errors
+    /// [`TsaError::Io`].
+    pub fn units(folder: &Path) -> Result<Vec<u32>, TsaError> {
+        Ok(folder::units(folder)?.into_iter().map(|unit| unit.number).collect())
+    }
+
+    /// Revokes a unit, whether it is active or was replaced: a new list names it from `at` on, and the next call of
+    /// [`Authority::maintain`], here or in another process, replaces an active one. A unit that stands on the list already
+    /// may get an earlier instant and the reason of a compromised key; neither is ever taken back. Returns the list, DER.
+    ///
+    /// # Errors
+    /// As [`Authority::maintain`]; [`TsaError::Authority`] when there is no such unit.
+    pub fn revoke(folder: &Path, unit: u32, at: Millis, reason: Reason, now: Millis) -> Result<Vec<u8>, TsaError> {
+        let _alone = folder::lock(folder)?;
         let (anchor, _) = folder::ca(folder)?;
         let key = folder::ca_key(folder, &anchor)?;
-        let serial = folder::active(folder)?.certificate()?.tbs_certificate.serial_number;
+        let unit = folder::units(folder)?.into_iter().find(|one| one.number == unit);
+        let unit = unit.ok_or(TsaError::Authority("there is no time-stamping unit of that number"))?;
+        let serial = unit.certificate()?.tbs_certificate.serial_number;
         let list = folder::list(folder)?.map(|list| crl::Crl::read(&list, &anchor)).transpose()?;
         let (mut revoked, number) = list.map_or((Vec::new(), 0), |list| (list.revoked().to_vec(), list.number()));
-        if !revoked.iter().any(|one| one.serial == serial.as_bytes()) {
-            revoked.push(Revoked { serial: serial.as_bytes().to_vec(), at: now, reason });
+        match revoked.iter_mut().find(|one| one.serial == serial.as_bytes()) {
+            Some(before) => {
+                before.at = before.at.min(at);
+                before.reason = if reason == Reason::KeyCompromise { reason } else { before.reason };
+            }
+            None => revoked.push(Revoked { serial: serial.as_bytes().to_vec(), at, reason }),
         }
         let list = crl::issue(&key, anchor.certificate(), &revoked, number + 1, now)?;
         folder::keep_list(folder, &list)?;

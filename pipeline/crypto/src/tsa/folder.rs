@@ -28,6 +28,24 @@ pub(super) const TSU_CERTIFICATE: &str = "tsa.pem";
 pub(super) const TSU_KEY: &str = "tsa.key";
 const UNITS: &str = "units";
 
+/// Held while units or lists are written: what another process of this folder writes meanwhile would be lost.
+pub(super) struct Lock(fs::File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Said aloud: a child process that was being started just now holds a copy of the handle, and would keep the lock.
+        let _closing_unlocks_too = self.0.unlock();
+    }
+}
+
+/// Waits for the folder.
+pub(super) fn lock(folder: &Path) -> Result<Lock, TsaError> {
+    let failed = |source| TsaError::Io { path: folder.to_owned(), source };
+    let opened = fs::File::open(folder).map_err(failed)?;
+    opened.lock().map_err(failed)?;
+    Ok(Lock(opened))
+}
+
 /// One unit's place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct UnitFolder {

@@ -153,6 +153,27 @@ pub enum Timestamp {
         #[arg(long)]
         dry_run: bool,
     },
+    /// Revoke a time-stamping unit of this platform's own authority: a new list names it, and another unit takes over
+    #[command(
+        after_help = "A platform that runs on the folder notices within a minute. With key-compromise none of the unit's tokens \
+        counts by itself\nany more; with another reason those made before --since still do.\n\nExample:\n  \
+        zegel timestamp revoke --reason key-compromise\n  \
+        zegel timestamp revoke --unit 1 --reason superseded --since 2026-03-01T12:00:00Z"
+    )]
+    Revoke {
+        /// Its number (default: the active one)
+        #[arg(long, value_name = "NUMBER")]
+        unit: Option<u32>,
+        /// Why: key-compromise, superseded, cessation or unspecified
+        #[arg(long, value_name = "REASON")]
+        reason: String,
+        /// From when on, YYYY-MM-DD or RFC 3339 (default: now)
+        #[arg(long, value_name = "TIME")]
+        since: Option<String>,
+        /// Only say what would be revoked
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Put all evidence about one document into a file that can be checked without the archive
     #[command(
         after_help = "Example:\n  zegel timestamp evidence --archive archive/ --document rx-17.xml --trust trust.toml \

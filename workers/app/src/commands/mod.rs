@@ -14,6 +14,7 @@ pub mod mutations;
 pub mod project;
 pub mod quarantine;
 pub mod renew;
+pub mod revoke;
 pub mod seals;
 pub mod send;
 pub mod settings;

@@ -68,6 +68,9 @@ pub fn run(place: &Place, wanted: &Timestamp) -> Result<Report, Failed> {
         Timestamp::Renew { archive, tsa, trust, within_days, dry_run } => {
             super::renew::run(archive, tsa, trust, *within_days, *dry_run)
         }
+        Timestamp::Revoke { unit, reason, since, dry_run } => {
+            super::revoke::run(&place.folder()?, *unit, reason, since.as_deref(), *dry_run)
+        }
         Timestamp::Evidence { archive, reference, document, digest_only, salt, trust, out } => {
             super::archive::evidence(&super::archive::Asked {
                 archive,

@@ -152,3 +152,78 @@ fn what_is_said_to_be_accurate_is_not_stamped_when_time_went_back() {
     assert_eq!(authority.answer(&request, Some(vouched(8_000))), Failure::TimeNotAvailable.response());
     assert_eq!(info(12_000).gen_time, NOW.plus(12_000));
 }
+
+/// The key of a unit is used by another program, which asks nobody whether its certificate has ended.
+#[test]
+fn a_token_made_before_the_certificate_began_or_after_it_ended_is_refused_whenever_it_is_looked_at() {
+    let (_folder, authority) = fast(*NOW);
+    let anchor = TrustAnchor::from_pem(authority.ca_pem()).unwrap();
+    let unit = authority.unit();
+    let template = Template::new(anchor.certificate(), &unit.certificate, &unit.key).unwrap();
+    let imprint = Request::over(Digest::Sha256, &sha256(DATA).0, None).unwrap().imprint;
+    let policy = ObjectIdentifier::new(TEST_POLICY).unwrap();
+    let at = |at: Millis| {
+        let info = Info { policy, imprint: &imprint, serial: 1, at, accuracy_ms: None, nonce: None };
+        let response = template.response(&unit.key, &info.encode().unwrap(), true).unwrap();
+        let roots = Roots::from_pem(authority.ca_pem()).unwrap();
+        let foreign = roots.verify(&response, Digest::Sha256, &sha256(DATA).0).is_ok();
+        (verify(&response, &sha256(DATA), &anchor).map_err(|error| error.to_string()), foreign)
+    };
+    let ends = unit_ends(&authority.stamp(&sha256(DATA), None, *NOW).unwrap()).unwrap();
+    assert!(ends.since(*NOW) > 9 * 365 * DAY);
+    assert!(matches!(at(NOW.plus(1_000)), (Ok(_), true)));
+    for outside in [ends.plus(1_000), ends.plus(400 * DAY), NOW.plus(-2 * DAY), Millis(0)] {
+        let (own, foreign) = at(outside);
+        assert!(own.unwrap_err().contains("not valid at that time") && !foreign, "{outside:?}");
+    }
+}
+
+#[test]
+fn a_text_without_certificates_is_refused_and_nothing_panics() {
+    for text in ["", "\n", " \r\n\n", "-", "-----END CERTIFICATE-----"] {
+        assert!(Roots::from_pem(text).is_err() && TrustAnchor::from_pem(text).is_err(), "{text:?}");
+        assert!(certificate_facts(text).is_empty());
+    }
+}
+
+#[test]
+fn a_unit_that_was_replaced_can_be_revoked_later_and_nothing_is_taken_back() {
+    let (folder, authority) = fast(*NOW);
+    let place = folder.path().join("tsa");
+    let anchor = TrustAnchor::from_pem(authority.ca_pem()).unwrap();
+    let first = unit_of(&authority, *NOW);
+    assert!(authority.maintain(NOW.plus(340 * DAY), Algorithm::P256).unwrap().renewed);
+    assert_eq!(Authority::units(&place).unwrap(), [1, 2]);
+    let revoke = |at: Millis, reason| {
+        let list = Authority::revoke(&place, 1, at, reason, NOW.plus(341 * DAY)).unwrap();
+        Crl::read(&list, &anchor).unwrap().of(&first.unit_serial).cloned().unwrap()
+    };
+    assert!(revoke(NOW.plus(DAY), Reason::Superseded).at.since(*NOW) <= DAY);
+    assert!(!authority.is_revoked().unwrap(), "the active one is another");
+    let worse = revoke(NOW.plus(2 * DAY), Reason::KeyCompromise);
+    assert_eq!((worse.reason, worse.at.since(*NOW) <= DAY), (Reason::KeyCompromise, true));
+    assert_eq!(revoke(*NOW, Reason::Superseded).reason, Reason::KeyCompromise);
+    assert!(Authority::revoke(&place, 3, *NOW, Reason::Superseded, *NOW).is_err());
+    Authority::revoke(&place, 2, *NOW, Reason::Superseded, *NOW).unwrap();
+    assert!(authority.is_revoked().unwrap());
+}
+
+#[test]
+fn a_list_is_not_lost_when_two_processes_write_one() {
+    let (folder, authority) = fast(*NOW);
+    let place = folder.path().join("tsa");
+    let anchor = TrustAnchor::from_pem(authority.ca_pem()).unwrap();
+    // Upkeep issues a list whenever the last is half over; revocations come at the same time.
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for n in 1..30 {
+                authority.maintain(NOW.plus(n * 20 * DAY), Algorithm::P256).unwrap();
+            }
+        });
+        for unit in [1, 1, 1, 1] {
+            Authority::revoke(&place, unit, *NOW, Reason::KeyCompromise, *NOW).unwrap();
+        }
+    });
+    let list = Crl::read(&authority.list().unwrap(), &anchor).unwrap();
+    assert_eq!(list.revoked().len(), 1, "a revocation was written over");
+}
