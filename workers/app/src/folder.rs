@@ -192,6 +192,15 @@ impl Folder {
         self.credentials().join(format!("{OPERATOR}.token")).exists()
     }
 
+    /// The operator's token, for what this platform asks of itself.
+    ///
+    /// # Errors
+    /// When it is not there.
+    pub fn operator_token(&self) -> Result<String, Failed> {
+        let path = self.credentials().join(format!("{OPERATOR}.token"));
+        Ok(fs::read_to_string(&path).map_err(at(&path))?.trim().to_owned())
+    }
+
     /// Keeps a mailbox owner's token.
     ///
     /// # Errors

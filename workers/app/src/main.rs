@@ -21,6 +21,7 @@ mod endpoint;
 mod external;
 mod failed;
 mod folder;
+mod keeping;
 mod passphrase;
 mod platform;
 mod register;

@@ -10,6 +10,7 @@ use crate::backend::{self, Backend};
 use crate::config::Config;
 use crate::failed::Failed;
 use crate::folder::{Folder, private_folder, write_private};
+use crate::keeping::{Keeping, Kept};
 use crate::register::FileRegister;
 use crate::roles::Role;
 use crate::stamping::{self, Stamping, Upkeep};
@@ -61,6 +62,7 @@ pub struct Running {
     shutdown: oneshot::Sender<()>,
     server: JoinHandle<std::io::Result<()>>,
     _upkeep: Option<Upkeep>,
+    _kept: Option<Kept>,
     watch: JoinHandle<()>,
 }
 
@@ -102,6 +104,8 @@ pub async fn start(config: &Config, schedule: Schedule) -> Result<Running, Faile
     let mut gateway = gateway(config, &backend, ttp.clone(), &stamping)?;
     gateway.log = Some(stamping::policy(&opened.log, &config.timestamp)?);
     let keeper = SealsKeeper::new(opened.register.book());
+    let url = format!("http://{address}");
+    let keeping = Keeping::open(&config.timestamp, &folder, url, stamping.stamper.clone())?;
     let stages = Stages { keeper, ttp: opened.ttp, log: opened.log, stamping, schedule };
     let runner = run_stages(config, stages, &backend, ports.clone(), ttp)?;
     let watch = tokio::spawn(watch(register.clone()));
@@ -115,8 +119,11 @@ pub async fn start(config: &Config, schedule: Schedule) -> Result<Running, Faile
     if config.roles.contains(&Role::Gateway) {
         write_private(&folder.address(), &format!("http://{address}\n"))?;
     }
+    // It asks this platform for new bags, so it begins when requests are served.
+    let serves = config.roles.contains(&Role::Timestamp) && config.roles.contains(&Role::Gateway);
+    let kept = keeping.filter(|_| serves).map(Keeping::start);
     tracing::info!(ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX), "ready");
-    Ok(Running { address, folder, scratch, backend, runner, shutdown, server, _upkeep: upkeep, watch })
+    Ok(Running { address, folder, scratch, backend, runner, shutdown, server, _upkeep: upkeep, _kept: kept, watch })
 }
 
 /// The folder's lock, held by whoever makes keys in it, and for good by the one process of an embedded store.

@@ -88,7 +88,7 @@ impl Writer {
         }
         let mut writer = Writer {
             number: manifest.segments.last().map_or(1, |line| line.number + 1),
-            last: manifest.segments.last().map(|line| line.last).max(manifest.expired.map(|e| e.sequence)).unwrap_or(0),
+            last: last(&manifest),
             folder: folder.to_owned(),
             manifest,
             open: lock.try_clone().map_err(at(folder))?,
@@ -392,6 +392,12 @@ fn begin(folder: &Path, hospital: &MailboxAddress, side: Side) -> Result<Manifes
     let manifest = Manifest { hospital: hospital.clone(), side, expired: None, segments: Vec::new() };
     manifest.store(folder)?;
     Ok(manifest)
+}
+
+/// The last bag of the sealed segments. The last segment may hold renewals or proofs alone.
+fn last(manifest: &Manifest) -> u64 {
+    let sealed = manifest.segments.iter().map(|line| line.last).max();
+    sealed.max(manifest.expired.map(|expired| expired.sequence)).unwrap_or(0)
 }
 
 fn read_manifest(folder: &Path, text: &[u8]) -> Result<Manifest, ArchiveError> {

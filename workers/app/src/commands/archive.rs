@@ -38,23 +38,7 @@ pub fn export(place: &Place, server: &Server, hospital: &str, out: &Path, side: 
         Side::Platform => (folder.owner_or_operator(server, &hospital)?, manifest::Side::Platform),
         Side::Hospital => (folder.owner(server, &hospital)?, manifest::Side::Hospital),
     };
-    let mut writer = Writer::open(out, &hospital, kept_by)?;
-    writer.append_material("ca.pem", &fetched(&client, "/v1/timestamp/ca.pem")?)?;
-    if let Some(list) = offered(&client, "/v1/timestamp/ca.crl")? {
-        writer.append_material("ca.crl", &list)?;
-    }
-    let before = writer.last();
-    let written = match side {
-        Side::Platform => from_platform(&client, &hospital, &mut writer)?,
-        Side::Hospital => from_mailbox(&client, &hospital, &mut writer)?,
-    };
-    let last = writer.last();
-    writer.sync()?;
-    let proofs = super::archive_log::export(&client, out, &mut writer)?;
-    if side == Side::Platform {
-        own_bags(&client, &hospital, out, &mut writer)?;
-    }
-    writer.finish()?;
+    let Added { bags: written, before, last, proofs } = go_on(&client, &hospital, out, kept_by)?;
     let mut told = match written {
         0 => format!("no new bag after bag {before} in {}", out.display()),
         _ => format!("{written} bags added to {}, up to bag {last}", out.display()),
@@ -63,6 +47,44 @@ pub fn export(place: &Place, server: &Server, hospital: &str, out: &Path, side: 
         told.push_str(&format!("\n{proofs} proofs added that bags stand in the platform's log"));
     }
     Ok(Report::new(json!({ "bags": written, "last": last, "log_proofs": proofs }), told))
+}
+
+/// What was added to an archive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Added {
+    /// How many bags.
+    pub bags: u64,
+    /// The last bag before.
+    pub before: u64,
+    /// The last bag now.
+    pub last: u64,
+    /// How many proofs that bags stand in the log.
+    pub proofs: u64,
+}
+
+/// Begins an archive or goes on with it: bags, certificates, revocation lists, proofs of the log, and hospitals' own bags.
+///
+/// # Errors
+/// As [`export`].
+pub fn go_on(client: &Client, hospital: &MailboxAddress, out: &Path, kept_by: manifest::Side) -> Result<Added, Failed> {
+    let mut writer = Writer::open(out, hospital, kept_by)?;
+    writer.append_material("ca.pem", &fetched(client, "/v1/timestamp/ca.pem")?)?;
+    if let Some(list) = offered(client, "/v1/timestamp/ca.crl")? {
+        writer.append_material("ca.crl", &list)?;
+    }
+    let before = writer.last();
+    let bags = match kept_by {
+        manifest::Side::Platform => from_platform(client, hospital, &mut writer)?,
+        manifest::Side::Hospital => from_mailbox(client, hospital, &mut writer)?,
+    };
+    let last = writer.last();
+    writer.sync()?;
+    let proofs = super::archive_log::export(client, out, &mut writer)?;
+    if kept_by == manifest::Side::Platform {
+        own_bags(client, hospital, out, &mut writer)?;
+    }
+    writer.finish()?;
+    Ok(Added { bags, before, last, proofs })
 }
 
 fn from_platform(client: &Client, hospital: &MailboxAddress, writer: &mut Writer) -> Result<u64, Failed> {

@@ -41,6 +41,14 @@ pub struct Timestamp {
     pub witnesses: Vec<String>,
     /// How many of them must have cosigned the checkpoint that is served.
     pub quorum: usize,
+    /// Folder whose archives this platform keeps, inside the data folder or absolute; empty: none.
+    pub archives: String,
+    /// When it looks after them.
+    pub keep_at: String,
+    /// Time stamps are renewed so many days before their certificates end.
+    pub renew_days: u32,
+    /// Bags are deleted after so many years; 0: never.
+    pub keep_years: u32,
 }
 
 impl Timestamp {
@@ -100,6 +108,13 @@ impl Timestamp {
                 self.witnesses.len() <= WITNESSES_MAX && self.witnesses.iter().all(witness),
                 "must be at most 15 verifier keys, like name+id+key",
             ),
+            (
+                "timestamp.keep_at",
+                zegel_timestamp::schedule::Schedule::cron(&self.keep_at).is_ok(),
+                "must be a cron expression with seconds, like \"0 30 3 * * *\"",
+            ),
+            ("timestamp.renew_days", (1..=36_500).contains(&self.renew_days), "must be 1 to 36500 days"),
+            ("timestamp.keep_years", self.keep_years <= 1_000, "must be at most 1000 years; 0 keeps everything"),
             ("timestamp.quorum", self.quorum <= self.witnesses.len(), "must be at most the number of witnesses"),
         ];
         match rules.into_iter().find(|(_, holds, _)| !holds) {

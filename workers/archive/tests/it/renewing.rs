@@ -48,6 +48,22 @@ fn renewed_bags_hold_twice_over_and_evidence_carries_the_chain() {
 }
 
 #[test]
+fn an_archive_whose_last_segment_holds_renewals_alone_goes_on_after_its_last_bag() {
+    let made = bags(&[2, 2, 1]);
+    let kept = Kept::of(&made[..2]);
+    assert_eq!(renewed(&kept, &authority(), LATER), 2);
+    let mut writer = writer(&kept);
+    assert_eq!(writer.last(), 2);
+    let header = made[0].header.encode();
+    assert!(writer.append(&crate::world::new_bag(&made[0], &header)).is_err(), "a bag that is there already");
+    let header = made[2].header.encode();
+    writer.append(&crate::world::new_bag(&made[2], &header)).unwrap();
+    writer.finish().unwrap();
+    let audited = kept.audit();
+    assert_eq!((names(&audited.findings), audited.overview.bags), (vec![], 3));
+}
+
+#[test]
 fn a_renewal_by_a_stranger_or_of_another_bag_is_found() {
     let kept = Kept::of(&bags(&[2, 2]));
     assert_eq!(renewed(&kept, &other_authority(), LATER), 2);
