@@ -10,6 +10,10 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+use zegel_archive::manifest::Side;
+use zegel_archive::testing::{Made, Maker, entries};
+use zegel_archive::writer::{NewBag, Writer};
+use zegel_crypto::tsa::{Algorithm, Authority};
 
 const HOSPITAL: &str = "NIHII-HOSPITAL:71000436";
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/auditor.md");
@@ -45,16 +49,28 @@ fn ok(folder: &Path, arguments: &[&str]) -> Value {
 /// A platform in which five prescriptions were stamped and their bag was delivered; the working folder holds what the page
 /// presumes.
 fn begun(folder: &Path) -> Platform {
+    let platform = started(folder, &[]);
+    prepared(folder);
+    platform
+}
+
+/// A platform with windows of a second and these settings.
+fn started(folder: &Path, settings: &[(&str, &str)]) -> Platform {
     let mut child = command(folder, env!("CARGO_BIN_EXE_zegel"), &["up", "--listen", "127.0.0.1:0"])
         .env("ZEGEL_TIMESTAMP__WINDOW", "*/1 * * * * *")
+        .env("ZEGEL_TIMESTAMP__CHECKPOINT_S", "1")
         .env("ZEGEL_LOG__LEVEL", "warn")
+        .envs(settings.iter().copied())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
     let mut line = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
     assert!(line.starts_with("listening on "), "{line}");
-    let platform = Platform(child);
+    Platform(child)
+}
+
+fn prepared(folder: &Path) {
     ok(folder, &["mailbox", "open", HOSPITAL]);
     ok(folder, &["timestamp", "enrol", HOSPITAL]);
     let mut lines = String::new();
@@ -66,21 +82,25 @@ fn begun(folder: &Path) -> Platform {
     }
     fs::write(folder.join("list.csv"), lines).unwrap();
     ok(folder, &["timestamp", "add", HOSPITAL, "list.csv"]);
+    stamped(folder, 5);
+    ok(folder, &["timestamp", "fetch", HOSPITAL, "--out", "fetched"]);
+    fs::copy(folder.join("fetched/ca.pem"), folder.join("ca.pem")).unwrap();
+}
+
+/// Waits until bags hold so many entries, and one was delivered.
+fn stamped(folder: &Path, entries: u64) {
     let begun = Instant::now();
     loop {
         let bags = ok(folder, &["timestamp", "bags", HOSPITAL]);
         let counts: Vec<u64> =
             bags["bags"].as_array().unwrap().iter().filter_map(|bag| bag["count"].as_u64()).collect();
         let delivered = ok(folder, &["inbox", HOSPITAL]).to_string().contains("\"bag-header\"");
-        if counts.iter().sum::<u64>() == 5 && delivered {
-            break;
+        if counts.iter().sum::<u64>() == entries && delivered {
+            return;
         }
         assert!(begun.elapsed() < Duration::from_secs(60), "no bag was sealed");
         std::thread::sleep(Duration::from_millis(100));
     }
-    ok(folder, &["timestamp", "fetch", HOSPITAL, "--out", "fetched"]);
-    fs::copy(folder.join("fetched/ca.pem"), folder.join("ca.pem")).unwrap();
-    platform
 }
 
 /// The page's blocks of commands.
@@ -122,7 +142,174 @@ fn every_command_on_the_auditors_page_does_what_the_page_says() {
     let report: Value = serde_json::from_slice(&fs::read(folder.join("audit.json")).unwrap()).unwrap();
     assert_eq!((report["verdict"].as_str(), report["archives"][0]["entries"].as_u64()), (Some("clean"), Some(5)));
     statuses(folder);
+    every_class_has_its_status(folder);
+    the_log_stands_in_the_report(folder);
     consultation(folder);
+    revocation(folder);
+}
+
+/// Archives that differ from a good one in one way each, through the program: status, and the name that decides it.
+fn every_class_has_its_status(folder: &Path) {
+    let place = folder.join("classes");
+    fs::create_dir(&place).unwrap();
+    let hospital: schemas::MailboxAddress = HOSPITAL.parse().unwrap();
+    // 2026-01-01T10:00:00Z, and an authority of a month before.
+    let ten = schemas::Millis(1_767_261_600_000);
+    let made = |name: &str| {
+        Authority::create_with(&place.join(name), name, ten.plus(-31 * 86_400_000), Algorithm::P256).unwrap()
+    };
+    let (own, other) = (made("own"), made("other"));
+    fs::write(place.join("trust.toml"), "[[ca]]\nfile = \"own/ca.pem\"\n").unwrap();
+    let mut maker = Maker::new(hospital.clone(), ten);
+    let good: Vec<Made> = (0..4).map(|n| maker.make(&own, &entries(n * 3 + 1..n * 3 + 4, 0)).unwrap()).collect();
+    let write = |name: &str, bags: &[Made]| {
+        let mut writer = Writer::open(&place.join(name), &hospital, Side::Platform).unwrap();
+        for one in bags {
+            let header = one.header.encode();
+            let (sequence, xml, tsr) = (one.header.sequence, &one.xml, &one.tsr);
+            writer.append(&NewBag { sequence, header: &header, xml, tsr, request: None }).unwrap();
+        }
+        writer.finish().unwrap();
+    };
+    let with = |at: usize, change: &dyn Fn(&mut Made)| {
+        let mut bags = good.clone();
+        change(&mut bags[at]);
+        bags
+    };
+    write("good", &good);
+    write(
+        "altered",
+        &with(1, &|bag| {
+            bag.xml = String::from_utf8(bag.xml.clone()).unwrap().replacen("<Ref>4<", "<Ref>44<", 1).into_bytes()
+        }),
+    );
+    write("missing", &[good[0].clone(), good[1].clone(), good[3].clone()]);
+    let stamped = |authority: &Authority, bag: &Made, later: i64| {
+        authority.stamp(&zegel_crypto::hash::sha256(&bag.xml), None, bag.header.end.plus(later)).unwrap()
+    };
+    write("untrusted", &with(2, &|bag| bag.tsr = stamped(&other, bag, 1_000)));
+    // The last bag was stamped twice: each archive is right by itself.
+    write("twice", &with(3, &|bag| bag.tsr = stamped(&own, bag, 2_000)));
+    write("damaged", &good);
+    let segment = place.join("damaged/000001.zseg");
+    let mut bytes = fs::read(&segment).unwrap();
+    let at = bytes.len() - 1;
+    bytes[at] ^= 1;
+    fs::write(&segment, bytes).unwrap();
+    for (arguments, status, name) in [
+        (&["--archive", "good"][..], 0, ""),
+        (&["--archive", "altered"], 10, "bag-root"),
+        (&["--archive", "damaged"], 11, "segment-index"),
+        (&["--archive", "missing"], 12, "bag-missing"),
+        (&["--archive", "untrusted"], 13, "token-untrusted"),
+        (&["--archive", "good", "--against", "twice"], 14, "token-differs"),
+        (&["--archive", "missing", "--against", "altered"], 10, "bag-root"),
+        (&["--archive", "untrusted", "--against", "damaged"], 11, "segment-index"),
+    ] {
+        let all = [&["audit", "--trust", "trust.toml", "--report", "report.json"], arguments].concat();
+        let output = command(&place, env!("CARGO_BIN_EXE_zegel"), &all).arg("--json").output().unwrap();
+        let said: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(output.status.code(), Some(status), "{arguments:?}: {said}");
+        assert!(name.is_empty() || said["names"][name].as_u64().is_some(), "{arguments:?}: {said}");
+        // The report, its page and the process say the same.
+        let report: Value = serde_json::from_slice(&fs::read(place.join("report.json")).unwrap()).unwrap();
+        let page = fs::read_to_string(place.join("report.html")).unwrap();
+        assert_eq!(report["status"], status, "{arguments:?}");
+        assert!(page.contains(&format!("Exit status {status}.")) && page.contains("class=\"good\"") == (status == 0));
+    }
+    assert_eq!(zegel(&place, &["audit", "--archive", "good", "--against", "good", "--trust", "trust.toml"]).0, Some(2));
+}
+
+/// The platform's own log, whose key the trust file names: its proofs are in the archive, and the report counts them.
+fn the_log_stands_in_the_report(folder: &Path) {
+    let key = fs::read_to_string(folder.join("data/tsa/log.vkey")).unwrap();
+    let trust = format!("[[ca]]\nfile = \"ca.pem\"\n[log]\nkey = \"{}\"\n", key.trim());
+    fs::write(folder.join("logged.toml"), trust).unwrap();
+    let begun = Instant::now();
+    loop {
+        // A checkpoint follows the bags within seconds; a later export fetches its proofs.
+        ok(folder, &["timestamp", "export", HOSPITAL, "--out", "archive"]);
+        let (status, said) = zegel(folder, &["audit", "--archive", "archive", "--trust", "logged.toml"]);
+        let log = &said["archives"][0]["log"];
+        if status == Some(0) && log["state"] == "checked" && log["bags"].as_u64() > Some(0) {
+            break;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(60), "{status:?} {said}");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    let other =
+        zegel_crypto::log::NoteSigner::generate("zegel.localhost/log", zegel_crypto::log::Purpose::Log).unwrap();
+    let trust = format!("[[ca]]\nfile = \"ca.pem\"\n[log]\nkey = \"{}\"\n", other.public());
+    fs::write(folder.join("other-log.toml"), trust).unwrap();
+    let (status, said) = zegel(folder, &["audit", "--archive", "archive", "--trust", "other-log.toml"]);
+    assert_eq!((status, said["names"]["log-proof"].as_u64() > Some(0)), (Some(10), true), "another log's key: {said}");
+}
+
+/// Segments of an archive: each look that did something seals one.
+fn segments(archive: &Path) -> usize {
+    let names = fs::read_dir(archive).unwrap().filter_map(|entry| entry.unwrap().file_name().into_string().ok());
+    names.filter(|name| name.ends_with(".zseg") && name != "open.zseg").count()
+}
+
+#[test]
+fn archives_get_new_bags_and_renewed_stamps_by_the_clock_through_kills() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let settings = [
+        ("ZEGEL_TIMESTAMP__ARCHIVES", "archives"),
+        ("ZEGEL_TIMESTAMP__KEEP_AT", "*/1 * * * * *"),
+        // Every certificate ends within a hundred years, so everything is due at every look.
+        ("ZEGEL_TIMESTAMP__RENEW_DAYS", "36500"),
+        ("ZEGEL_TIMESTAMP__KEEP_YEARS", "30"),
+        ("ZEGEL_TIMESTAMP__ALGORITHM", "ecdsa-p256"),
+    ];
+    let mut platform = started(folder, &settings);
+    prepared(folder);
+    ok(folder, &["timestamp", "export", HOSPITAL, "--out", "data/archives/first"]);
+    let archive = folder.join("data/archives/first");
+    let first = ok(folder, &["timestamp", "export", HOSPITAL, "--out", "copy"])["last"].as_u64().unwrap();
+    // Another bag, which nobody exports by hand.
+    fs::write(folder.join("more.csv"), format!("100,{}\n", "ab".repeat(32))).unwrap();
+    ok(folder, &["timestamp", "add", HOSPITAL, "more.csv"]);
+    stamped(folder, 6);
+    for round in 1..=3 {
+        let (before, begun) = (segments(&archive), Instant::now());
+        while segments(&archive) < before + 2 {
+            assert!(begun.elapsed() < Duration::from_secs(60), "round {round}: the archive was left alone");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        // Killed, wherever it is.
+        drop(platform);
+        platform = started(folder, &settings);
+    }
+    // The last time it ends as it should, and leaves nothing half written.
+    let ended = Command::new("kill").args(["-TERM", &platform.0.id().to_string()]).status().unwrap();
+    assert!(ended.success() && platform.0.wait().unwrap().success());
+    fs::write(folder.join("own.toml"), "[[ca]]\nfile = \"ca.pem\"\n").unwrap();
+    let (status, said) = zegel(folder, &["audit", "--archive", "data/archives/first", "--trust", "own.toml"]);
+    let overview = &said["archives"][0];
+    assert_eq!(status, Some(0), "{said}");
+    assert!(overview["bags"].as_u64().unwrap() > first, "no bag was added: {said}");
+    assert!(overview["renewed"].as_u64().unwrap() > 0, "no time stamp was renewed: {said}");
+}
+
+/// A unit is revoked while the platform runs: its list comes with the next export, and the audit honours it.
+fn revocation(folder: &Path) {
+    let dry = ok(folder, &["timestamp", "revoke", "--reason", "key-compromise", "--dry-run"]);
+    assert_eq!((&dry["unit"], &dry["revoked"]), (&1.into(), &false.into()));
+    for (arguments, status) in [
+        (&["--reason", "boredom"][..], 2),
+        (&["--reason", "superseded", "--unit", "9"], 2),
+        (&["--reason", "superseded", "--since", "2999-01-01"], 2),
+    ] {
+        assert_eq!(zegel(folder, &[&["timestamp", "revoke"], arguments].concat()).0, Some(status), "{arguments:?}");
+    }
+    ok(folder, &["timestamp", "export", HOSPITAL, "--out", "compromised"]);
+    assert_eq!(zegel(folder, &["audit", "--archive", "compromised", "--trust", "trust.toml"]).0, Some(0));
+    let list = ok(folder, &["timestamp", "revoke", "--reason", "key-compromise", "--unit", "1"]);
+    ok(folder, &["timestamp", "export", HOSPITAL, "--out", "compromised"]);
+    let (status, said) = zegel(folder, &["audit", "--archive", "compromised", "--trust", "trust.toml"]);
+    assert_eq!((status, said["names"]["token-revoked"].as_u64() > Some(0)), (Some(13), true), "{list} {said}");
 }
 
 /// One call as the operator: status and body.
@@ -208,7 +395,7 @@ fn statuses(folder: &Path) {
     // Another authority than the one that stamped.
     let other = folder.join("other");
     fs::create_dir(&other).unwrap();
-    zegel_crypto::tsa::Authority::create(&other.join("tsa"), "Other", schemas::Millis(1_700_000_000_000)).unwrap();
+    Authority::create(&other.join("tsa"), "Other", schemas::Millis(1_700_000_000_000)).unwrap();
     fs::write(folder.join("other.toml"), "[[ca]]\nfile = \"other/tsa/ca.pem\"\n").unwrap();
     let (status, _) = zegel(folder, &["audit", "--archive", "archive", "--trust", "other.toml"]);
     assert_eq!(status, Some(13));

@@ -7,8 +7,11 @@ use crate::time::instant;
 use schemas::Millis;
 use serde::Serialize;
 
-/// Findings that are kept word for word; of more, the report gives the number.
-pub const FINDINGS_MAX: usize = 10_000;
+/// Findings of each class that are kept word for word; of more, the report gives the number. Each class has its own room: who
+/// alters one bag cannot hide it behind ten thousand notices.
+pub const FINDINGS_MAX: usize = 2_000;
+/// How many classes there are.
+const CLASSES: usize = 6;
 
 /// Kinds of findings. Where an audit has several, the exit status is that of the first class in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -140,10 +143,12 @@ pub struct Finding {
     pub text: String,
 }
 
-/// All findings of an audit; only the first [`FINDINGS_MAX`] of them word for word.
+/// All findings of an audit; only the first [`FINDINGS_MAX`] of each class word for word.
 #[derive(Debug, Clone, Default)]
 pub struct Findings {
     list: Vec<Finding>,
+    /// How many of each class are kept.
+    kept: [usize; CLASSES],
     total: u64,
     worst: Option<Class>,
 }
@@ -158,7 +163,9 @@ impl Findings {
     pub fn push(&mut self, finding: Finding) {
         self.total += 1;
         self.worst = Some(self.worst.map_or(finding.class, |worst| worst.min(finding.class)));
-        if self.list.len() < FINDINGS_MAX {
+        let kept = &mut self.kept[finding.class as usize];
+        if *kept < FINDINGS_MAX {
+            *kept += 1;
             self.list.push(finding);
         }
     }
@@ -181,6 +188,12 @@ impl Findings {
     #[must_use]
     pub fn total(&self) -> u64 {
         self.total
+    }
+
+    /// The worst class of all, kept word for word or not; none where nothing was found.
+    #[must_use]
+    pub fn worst(&self) -> Option<Class> {
+        self.worst
     }
 
     /// Whether nothing but notices was found.
@@ -206,4 +219,24 @@ impl Findings {
 #[must_use]
 pub fn utc(at: Millis) -> String {
     instant(at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_alteration_is_not_hidden_behind_any_number_of_notices() {
+        let (mut one, mut other) = (Findings::default(), Findings::default());
+        for bag in 0..3 * FINDINGS_MAX as u64 {
+            one.add(Class::Notice, "token-late", Place::bag(bag), "late");
+            other.add(Class::Untrusted, "token-untrusted", Place::bag(bag), "of another CA");
+        }
+        other.add(Class::Altered, "bag-root", Place::bag(7), "an entry was altered");
+        one.extend(other);
+        one.sort();
+        assert_eq!((one.worst(), one.status(), one.clean()), (Some(Class::Altered), 10, false));
+        assert_eq!((one.list()[0].name, one.total()), ("bag-root", 6 * FINDINGS_MAX as u64 + 1));
+        assert_eq!(one.list().len(), 2 * FINDINGS_MAX + 1);
+    }
 }

@@ -33,6 +33,7 @@ pub(crate) fn html(report: &Report) -> String {
     let _never =
         writeln!(out, "<p>Made at {} by {}. Exit status {}.</p>", report.made, escaped(&report.program), report.status);
     report.archives.iter().for_each(|part| archive(&mut out, part));
+    asked(&mut out, report);
     if let Some(compared) = &report.compared {
         let _never = writeln!(
             out,
@@ -69,9 +70,12 @@ fn archive(out: &mut String, part: &Part) {
         ("Hospital", hospital),
         ("Kept by", overview.side.unwrap_or("unknown").to_owned()),
         ("Windows", period),
+        ("SHA-256 of its file MANIFEST", overview.manifest_sha256.map_or_else(|| "none".to_owned(), |d| d.to_string())),
+        ("SHA-256 over all records", overview.records_sha256.to_string()),
         ("Bags", format!("{} (numbers {numbers})", overview.bags)),
         ("Entries in them", overview.entries.to_string()),
         ("Time stamps that verify", format!("{} of {}", overview.tokens, overview.bags)),
+        ("Time-stamp policies", overview.policies.join(", ")),
         ("Renewed since (RFC 4998)", overview.renewed.to_string()),
         ("Platform's log", log(&overview.log)),
         ("Documents looked for", overview.documents.to_string()),
@@ -79,6 +83,22 @@ fn archive(out: &mut String, part: &Part) {
         let _never = writeln!(out, "<tr><th>{name}</th><td>{}</td></tr>", escaped(&value));
     }
     out.push_str("</table>\n");
+}
+
+fn asked(out: &mut String, report: &Report) {
+    let Some(asked) = &report.asked else { return };
+    let what = if asked.list { "list of documents" } else { "document" };
+    let _never =
+        writeln!(out, "<h2>What was looked for</h2>\n<p>The {what} with SHA-256 <code>{}</code>", asked.sha256);
+    if let Some(found) = &asked.found {
+        let stamped = found.stamped.map_or_else(|| "a time that cannot be read".to_owned(), utc);
+        let _never = writeln!(
+            out,
+            "stands in bag {} under reference {}, as the hash <code>{}</code>; the bag's token names {stamped}",
+            found.bag, found.reference, found.hash
+        );
+    }
+    out.push_str(".</p>\n");
 }
 
 fn log(state: &LogState) -> String {
@@ -106,6 +126,7 @@ fn evidence(out: &mut String, report: &Report) {
         row("Bag", statement.sequence.to_string());
         row("Hash in the bag (SHA-256)", statement.hash.to_string());
     }
+    row("SHA-256 of the evidence file", evidence.file_sha256.to_string());
     if let Some(document) = &evidence.document {
         row("SHA-256 of the document", document.to_string());
     }
@@ -168,11 +189,23 @@ fn trust(out: &mut String, report: &Report) {
     let trust = &report.trust;
     let _never =
         writeln!(out, "<h2>What was trusted</h2>\n<p>The trust file with SHA-256 <code>{}</code>", trust.file_sha256);
-    out.push_str(", and the certificates in it (SHA-256 of their text):</p>\n<ul>\n");
-    for digest in &trust.authorities {
-        let _never = writeln!(out, "<li><code>{digest}</code></li>");
+    out.push_str(
+        ", and the certificates in it. Compare each fingerprint (SHA-256 of the certificate) with what its authority publishes: \
+         this page cannot vouch for them.</p>\n<ul>\n",
+    );
+    for one in &trust.authorities {
+        let (subject, until) = (escaped(&one.subject), utc(one.not_after));
+        let _never = writeln!(out, "<li>{subject}, until {until}<br><code>{}</code></li>", one.fingerprint);
     }
-    out.push_str("</ul>\n<p>The SHA-256 of this page stands in the report's JSON file, which is signed.</p>\n");
+    out.push_str("</ul>\n<h2>Who answers for this report</h2>\n");
+    if let Some(key) = &report.signed_by {
+        let _never = writeln!(
+            out,
+            "<p>Whoever holds the private key of the public key file with SHA-256 <code>{key}</code>. Ask the auditor for this \
+             number by another way: whoever can replace a report can replace the key file beside it.</p>"
+        );
+    }
+    out.push_str("<p>The SHA-256 of this page stands in the report's JSON file, which is signed.</p>\n");
 }
 
 /// What the words mean.
@@ -194,10 +227,17 @@ fn escaped(text: &str) -> String {
             '>' => out.push_str("&gt;"),
             '"' => out.push_str("&quot;"),
             '\'' => out.push_str("&#39;"),
+            // What would turn round or hide what is beside it.
+            c if c.is_control() || is_invisible(c) => out.push('\u{fffd}'),
             c => out.push(c),
         }
     }
     out
+}
+
+/// Marks of direction and characters without width.
+fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 #[cfg(test)]
@@ -207,5 +247,6 @@ mod tests {
     #[test]
     fn nothing_of_an_archive_becomes_markup() {
         assert_eq!(escaped("<script>'&\"</script>"), "&lt;script&gt;&#39;&amp;&quot;&lt;/script&gt;");
+        assert_eq!(escaped("a\u{202e}b\u{200b}\nc é"), "a\u{fffd}b\u{fffd}\u{fffd}c é");
     }
 }

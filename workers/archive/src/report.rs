@@ -13,6 +13,7 @@ use schemas::{Millis, Sha256};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use zegel_crypto::hash::sha256;
+use zegel_crypto::tsa::{CertificateFacts, certificate_facts};
 
 /// What the JSON calls itself.
 pub const FORMAT: &str = "zegel-audit-report/1";
@@ -42,6 +43,9 @@ pub struct Report {
     /// What comparing two archives cost.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub compared: Option<Compared>,
+    /// What was looked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub asked: Option<Asked>,
     /// An evidence file that was checked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub evidence: Option<EvidenceView>,
@@ -55,6 +59,9 @@ pub struct Report {
     pub limits: Vec<String>,
     /// Command lines that check the same.
     pub openssl: Vec<String>,
+    /// SHA-256 of the file with the public key that the report is signed with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signed_by: Option<Sha256>,
     /// SHA-256 of the page.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub page_sha256: Option<Sha256>,
@@ -85,8 +92,33 @@ pub struct Listed {
 pub struct Trusted {
     /// SHA-256 of the trust file.
     pub file_sha256: Sha256,
-    /// SHA-256 of each CA certificate's PEM text.
-    pub authorities: Vec<Sha256>,
+    /// The certificates in it.
+    pub authorities: Vec<CertificateFacts>,
+}
+
+/// What was looked for in an archive.
+#[derive(Debug, Clone, Serialize)]
+pub struct Asked {
+    /// SHA-256 of the document, or of the file with the list.
+    pub sha256: Sha256,
+    /// Whether it was a list.
+    pub list: bool,
+    /// Where one document stands, if it does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub found: Option<Found>,
+}
+
+/// Where a document stands.
+#[derive(Debug, Clone, Serialize)]
+pub struct Found {
+    /// In which bag.
+    pub bag: u64,
+    /// Under which reference.
+    pub reference: u64,
+    /// The hash in the bag.
+    pub hash: Sha256,
+    /// The token's time, as the token says it.
+    pub stamped: Option<Millis>,
 }
 
 /// What goes into a report.
@@ -100,6 +132,8 @@ pub struct Content {
     pub compared: Option<Compared>,
     /// An evidence file.
     pub evidence: Option<EvidenceView>,
+    /// What was looked for.
+    pub asked: Option<Asked>,
     /// Command lines.
     pub openssl: Vec<String>,
 }
@@ -117,10 +151,9 @@ impl Report {
     /// Puts a report together.
     #[must_use]
     pub fn new(content: Content, trust: &Trust, now: Millis, program: &str) -> Report {
-        let Content { archives, findings, compared, evidence, openssl } = content;
+        let Content { archives, findings, compared, evidence, asked, openssl } = content;
         let mut all = Findings::default();
         findings.iter().for_each(|(_, found)| all.extend(found.clone()));
-        let worst = findings.iter().flat_map(|(_, found)| found.list()).map(|found| found.class).min();
         let mut listed: Vec<Listed> = findings
             .into_iter()
             .flat_map(|(about, found)| {
@@ -132,27 +165,29 @@ impl Report {
         let mut names = BTreeMap::new();
         listed.iter().for_each(|listed| *names.entry(listed.finding.name).or_default() += 1);
         let limits = limits(&archives, evidence.as_ref());
-        let verdict = worst.filter(|class| *class != Class::Notice);
+        let verdict = all.worst().filter(|class| *class != Class::Notice);
         Report {
             format: FORMAT,
             program: program.to_owned(),
             made: utc(now),
             made_ms: now,
             verdict: verdict.map_or_else(|| "clean".to_owned(), |class| format!("{class:?}").to_lowercase()),
-            sentence: sentence(verdict, &archives, evidence.as_ref()),
+            sentence: sentence(verdict, &archives, evidence.as_ref(), asked.as_ref()),
             status: all.status(),
             trust: Trusted {
                 file_sha256: trust.digest,
-                authorities: trust.authorities.iter().map(|ca| sha256(ca.pem.as_bytes())).collect(),
+                authorities: trust.authorities.iter().flat_map(|ca| certificate_facts(&ca.pem)).collect(),
             },
             archives,
             compared,
+            asked,
             evidence,
             findings_total: all.total(),
             names,
             findings: listed,
             limits,
             openssl,
+            signed_by: None,
             page_sha256: None,
         }
     }
@@ -168,7 +203,12 @@ impl Report {
     }
 }
 
-fn sentence(verdict: Option<Class>, archives: &[Part], evidence: Option<&EvidenceView>) -> String {
+fn sentence(
+    verdict: Option<Class>,
+    archives: &[Part],
+    evidence: Option<&EvidenceView>,
+    asked: Option<&Asked>,
+) -> String {
     if let Some(evidence) = evidence {
         return evidence.sentence.clone();
     }
@@ -177,8 +217,13 @@ fn sentence(verdict: Option<Class>, archives: &[Part], evidence: Option<&Evidenc
         None => {
             let (bags, entries) =
                 archives.iter().fold((0, 0), |(b, e), part| (b + part.overview.bags, e + part.overview.entries));
+            let document = asked.and_then(|asked| asked.found.as_ref()).map_or_else(String::new, |found| {
+                let time = found.stamped.map_or_else(String::new, |at| format!(", time-stamped at {}", utc(at)));
+                format!(" The document stands in bag {} under reference {}{time}.", found.bag, found.reference)
+            });
             format!(
-                "In order: {bags} bags with {entries} entries are what was time-stamped, and none is missing between them."
+                "In order: {bags} bags with {entries} entries are what was time-stamped, and none is missing between \
+                 them.{document}"
             )
         }
     }
@@ -207,6 +252,7 @@ fn limits(archives: &[Part], evidence: Option<&EvidenceView>) -> Vec<String> {
                 .to_owned(),
         );
     }
+    limits.push("The time of this report is what the computer that made it said.".to_owned());
     limits.push(
         "The authorities are those of the trust file. A legal presumption needs tokens of a qualified authority \
          (Regulation (EU) 910/2014); whether they are qualified is not checked here."

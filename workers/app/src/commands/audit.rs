@@ -5,20 +5,22 @@ use crate::cli::Audit;
 use crate::failed::{Failed, at};
 use crate::term::{self, Report as Told};
 use indicatif::ProgressBar;
+use schemas::Sha256;
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::thread::available_parallelism;
+use std::thread::{JoinHandle, available_parallelism};
 use zegel_archive::audit::{self, Audited, Options};
 use zegel_archive::evidence::{self, Wanted};
 use zegel_archive::list::{Documents, SALT};
 use zegel_archive::reader::Archive;
 use zegel_archive::record::Bag;
-use zegel_archive::report::{Content, Part, Report};
+use zegel_archive::report::{Asked, Content, Found, Part, Report};
 use zegel_archive::trust::Trust;
 use zegel_archive::{ArchiveError, Class, Findings, openssl, reconcile};
 use zegel_core::clock::{Clock, SystemClock};
+use zegel_crypto::hash::sha256;
 use zegel_crypto::signing::SigningKey;
 use zegel_crypto::tsa::gen_time;
 
@@ -75,12 +77,18 @@ fn archives(
     trust: &Trust,
     document: Option<&[u8]>,
 ) -> Result<Content, Failed> {
-    let documents = documents(wanted, document)?;
+    let (documents, list) = documents(wanted, document)?;
+    if let Some(other) = &wanted.against
+        && fs::canonicalize(other).is_ok_and(|other| fs::canonicalize(folder).is_ok_and(|one| one == other))
+    {
+        return Err(Failed::Usage("--against names the same archive: nothing would be compared".to_owned()));
+    }
     let first = Archive::open(folder)?;
     let second = wanted.against.as_deref().map(Archive::open).transpose()?;
     let bar = term::bytes_bar(place.json, first.bytes() + second.as_ref().map_or(0, Archive::bytes));
     let audited = audit_one(wanted, &first, trust, documents.as_ref(), &bar)?;
-    let mut content = Content::default();
+    let asked = document.map(|document| asked(wanted, &first, document)).transpose()?;
+    let mut content = Content { asked, ..Content::default() };
     if let Some(second) = &second {
         let other = audit_one(wanted, second, trust, None, &bar)?;
         let mut differences = Findings::default();
@@ -91,6 +99,10 @@ fn archives(
         content.findings.push(("comparison".to_owned(), differences));
     } else {
         enter(&mut content, folder, audited);
+    }
+    if let Some(list) = list {
+        let sha256 = list.join().map_err(|_| Failed::Failure("a thread ended before its work".to_owned()))?;
+        content.asked = Some(Asked { sha256, list: true, found: None });
     }
     bar.finish_and_clear();
     Ok(content)
@@ -109,21 +121,45 @@ fn audit_one(
     documents: Option<&Documents>,
     bar: &ProgressBar,
 ) -> Result<Audited, Failed> {
-    let cores = available_parallelism().map_or(1, usize::from);
-    let threads = wanted.threads.map_or(cores, usize::from);
     let progress = |bytes| bar.inc(bytes);
-    let options = Options { trust, now: SystemClock.now(), threads, documents, progress: &progress };
+    let options = Options { trust, now: SystemClock.now(), threads: threads(wanted), documents, progress: &progress };
     Ok(audit::archive(archive, &options)?)
 }
 
-fn documents(wanted: &Audit, document: Option<&[u8]>) -> Result<Option<Documents>, Failed> {
+/// As many as were asked for, or one a core.
+fn threads(wanted: &Audit) -> usize {
+    let cores = || available_parallelism().map_or(1, usize::from);
+    wanted.threads.map_or_else(cores, usize::from)
+}
+
+/// What to look for, and the digest of a list in the making: a long one takes as long to hash as to read.
+fn documents(
+    wanted: &Audit,
+    document: Option<&[u8]>,
+) -> Result<(Option<Documents>, Option<JoinHandle<Sha256>>), Failed> {
     if let Some(path) = &wanted.documents {
-        return Ok(Some(Documents::parse(&super::read_text(path)?)?));
+        let text = super::read_text(path)?;
+        let documents = Documents::parse_on(&text, threads(wanted))?;
+        return Ok((Some(documents), Some(std::thread::spawn(move || sha256(text.as_bytes())))));
     }
-    let Some(document) = document else { return Ok(None) };
+    let Some(document) = document else { return Ok((None, None)) };
     let salt = salt(wanted.salt.as_deref())?;
     let hash = Wanted { document: Some(document), salt: salt.as_deref(), ..Wanted::default() }.hash();
-    Ok(hash.map(|hash| Documents::one(hash, wanted.reference)))
+    Ok((hash.map(|hash| Documents::one(hash, wanted.reference)), None))
+}
+
+/// Where one document stands, for the report.
+fn asked(wanted: &Audit, archive: &Archive, document: &[u8]) -> Result<Asked, Failed> {
+    let salt = salt(wanted.salt.as_deref())?;
+    let search =
+        Wanted { reference: wanted.reference, document: Some(document), salt: salt.as_deref(), ..Wanted::default() };
+    let entry = evidence::find(archive, &search)?.filter(|(_, entry)| Some(entry.hash) == search.hash());
+    let found = entry.map(|(bag, entry)| {
+        let body = archive.bag_body(bag).unwrap_or_default();
+        let stamped = Bag::decode(&body).ok().and_then(|bag| gen_time(bag.tsr).ok());
+        Found { bag, reference: entry.reference, hash: entry.hash, stamped }
+    });
+    Ok(Asked { sha256: sha256(document), list: false, found })
 }
 
 /// Reads a salt of the command line.
@@ -184,10 +220,12 @@ fn write_report(report: &Report, path: &Path, key: Option<&Path>) -> Result<(), 
     let [page, signature, public] = ["html", "sig", "pub.pem"].map(|extension| beside(path, extension));
     let name = |path: &Path| path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
     let mut report = report.clone();
+    let public_pem = key.public_pem().map_err(failed)?;
+    report.signed_by = Some(sha256(public_pem.as_bytes()));
     report.openssl.push(openssl::signature(&name(path), &name(&signature), &name(&public)));
     let files = report.files();
     fs::write(&page, &files.html).map_err(at(&page))?;
-    fs::write(&public, key.public_pem().map_err(failed)?).map_err(at(&public))?;
+    fs::write(&public, public_pem).map_err(at(&public))?;
     fs::write(&signature, key.sign(&files.json)).map_err(at(&signature))?;
     fs::write(path, &files.json).map_err(at(path))
 }

@@ -12,6 +12,7 @@ pub(crate) mod renewed;
 use crate::error::ArchiveError;
 use crate::finding::{Class, Findings, Place};
 use crate::list::Documents;
+use crate::manifest::Manifest;
 use crate::reader::Archive;
 use crate::record::kinds;
 use crate::renewal;
@@ -20,9 +21,10 @@ use bag::Checked;
 pub(crate) use bag::sentence;
 pub use log::LogState;
 use log::Logged;
-use schemas::{MailboxAddress, Millis};
+use schemas::{MailboxAddress, Millis, Sha256};
 use serde::Serialize;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use zegel_crypto::hash::{Hasher, sha256};
 
 /// What an audit needs beside the archive.
 pub struct Options<'a> {
@@ -45,6 +47,10 @@ pub struct Overview {
     pub hospital: Option<MailboxAddress>,
     /// Who kept the archive.
     pub side: Option<&'static str>,
+    /// SHA-256 of the file MANIFEST, as `sha256sum` gives it; none where there is no such file.
+    pub manifest_sha256: Option<Sha256>,
+    /// SHA-256 over the digests of all records in their order: what was audited, whatever its files are called.
+    pub records_sha256: Sha256,
     /// Segment files.
     pub segments: usize,
     /// Bytes in them.
@@ -190,10 +196,14 @@ fn overview(archive: &Archive, checked: &[Checked], options: &Options<'_>, log: 
         checked.iter().filter_map(|bag| bag.token.as_ref()).map(|t| t.policy.clone()).collect();
     policies.sort();
     policies.dedup();
+    let mut records = Hasher::new();
+    archive.segments.iter().flat_map(|segment| &segment.slots).for_each(|slot| records.update(&slot.digest.0));
     let ends = |all: (Option<&Checked>, Option<&Checked>)| all.0.zip(all.1).map(|(a, b)| (a.sequence, b.sequence));
     Overview {
         hospital: archive.hospital.clone(),
         side: archive.side().map(crate::manifest::Side::name),
+        manifest_sha256: Manifest::text(&archive.folder).ok().map(|text| sha256(&text)),
+        records_sha256: records.finish(),
         segments: archive.segments.len(),
         bytes: archive.bytes(),
         bags: checked.len() as u64,

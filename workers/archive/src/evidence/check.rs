@@ -21,6 +21,8 @@ use zegel_timestamp::audit::{self, Finding as Fault};
 pub struct EvidenceView {
     /// Whose document, in which bag, under which reference.
     pub statement: Option<Statement>,
+    /// SHA-256 of the evidence file.
+    pub file_sha256: Sha256,
     /// SHA-256 of the document that was compared, if there was one.
     pub document: Option<Sha256>,
     /// The window in which the document was handed in.
@@ -48,6 +50,7 @@ pub fn check(bytes: &[u8], document: Option<&[u8]>, trust: &Trust) -> (EvidenceV
     let mut check = Check { trust, findings: Findings::default(), token: None, header: None };
     let mut view = EvidenceView {
         statement: None,
+        file_sha256: sha256(bytes),
         document: None,
         window: None,
         stamped: None,
