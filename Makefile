@@ -17,7 +17,7 @@ CHAOS = ZEGEL_ROUNDS=50 ZEGEL_KILLS=50 ZEGEL_SILENCE=30
 # Real servers, as unprivileged processes that end with the command.
 SERVICES = deploy/dev/services run postgres rabbitmq kafka s3 --
 
-.PHONY: help test oracles lint unit end-to-end chaos load flat clean flips game
+.PHONY: help test oracles lint unit end-to-end chaos load flat clean flips game fuzz
 
 help: ## lists the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
@@ -57,6 +57,9 @@ game: ## 20,000 rounds of the game against the hiding of senders, of which CI pl
 
 flat: ## a batch of 10 GB through the TTP, made while it is read: minutes of one core, no disk
 	$(CARGO) run --release --locked -p load-tests -- ttp --batch-mb 10000
+
+fuzz: ## hostile bytes for ten minutes of processor time: no panic, no growth, nothing altered accepted
+	ZEGEL_FUZZ_SECONDS=600 $(CARGO) test --release --locked -p zegel-archive --test fuzz -- --nocapture
 
 load: ## the load generator, every scenario, with real brokers
 	$(CARGO) build --release --locked -p zegel
