@@ -133,6 +133,20 @@ impl Load {
         since.elapsed()
     }
 
+    /// Cuts every connection so many times, every second time in the middle of what is being sent, and waits each time
+    /// until the load goes on over new ones.
+    pub async fn through_cuts(&self, proxy: &Proxy, cuts: u32, within: Duration) {
+        for round in 0..u64::from(cuts) {
+            let before = proxy.connections();
+            if round % 2 == 0 {
+                proxy.cut_after(50_000 + 7_919 * round);
+            } else {
+                proxy.cut();
+            }
+            self.reconnected(proxy, before, within).await;
+        }
+    }
+
     /// Ends sending, waits for everything that was confirmed, and returns the longest pause between two messages.
     pub async fn end(self, what: &str) -> Duration {
         self.counts.stop.store(true, Ordering::SeqCst);

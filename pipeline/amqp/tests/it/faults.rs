@@ -26,15 +26,7 @@ async fn cuts_in_mid_frame_lose_nothing_and_keep_the_order() {
     let (proxy, url) = proxied(&place).await;
     let (sending, reading) = pair(&place, &url).await;
     let load = Load::begin(sending.clone(), reading.clone()).await;
-    for round in 0..u64::from(rounds(5)) {
-        let before = proxy.connections();
-        if round % 2 == 0 {
-            proxy.cut_after(50_000 + 7_919 * round);
-        } else {
-            proxy.cut();
-        }
-        load.reconnected(&proxy, before, MINUTE).await;
-    }
+    load.through_cuts(&proxy, rounds(5), MINUTE).await;
     load.end("cut").await;
     sending.close().await;
     reading.close().await;

@@ -30,15 +30,7 @@ async fn cuts_silence_and_half_open_connections_lose_nothing_and_keep_the_order(
     let Some((_broker, proxy, place)) = behind_a_proxy().await else { return };
     let (sending, reading) = (place.verified().await, place.verified().await);
     let load = Load::begin(sending.clone(), reading.clone()).await;
-    for round in 0..u64::from(rounds(5)) {
-        let before = proxy.connections();
-        if round % 2 == 0 {
-            proxy.cut_after(50_000 + 7_919 * round);
-        } else {
-            proxy.cut();
-        }
-        load.reconnected(&proxy, before, MINUTE).await;
-    }
+    load.through_cuts(&proxy, rounds(5), MINUTE).await;
     let silence = silence(Duration::from_secs(2));
     for _ in 0..kills(1) {
         proxy.hold(true);
