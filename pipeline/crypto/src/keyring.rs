@@ -1,6 +1,6 @@
 //! The keyring: the keys of one data folder, and sealing and blinding with them.
 //!
-//! Under a passphrase the file is of format 2 (module `sealed`), and the following is sealed in it. File (`keys.toml`, mode 0600, TOML, format 1; all keys are 32 random bytes in base64):
+//! Under a passphrase or a security module the file is of format 2 (module `sealed`), and the following is sealed in it. File (`keys.toml`, mode 0600, TOML, format 1; all keys are 32 random bytes in base64):
 //! ```toml
 //! format = 1
 //! blinding = "…"                 # never rotates: the keys of all state are made with it
@@ -17,7 +17,7 @@
 //! a line of the file. Whatever does not authenticate is an error (I8).
 
 use self::contents::Contents;
-use self::sealed::{Derived, OpenError};
+use self::sealed::FileKey;
 use crate::file;
 use crate::secret::{ProjectRoot, Secret32, fill_public, fill_random};
 use aws_lc_rs::{aead, hmac};
@@ -32,9 +32,11 @@ use zegel_core::{Keys, KeysError, Sealed};
 use zeroize::Zeroizing;
 
 mod contents;
+mod error;
 mod sealed;
 
-pub use sealed::{Passphrase, PassphraseError};
+pub use error::KeyringError;
+pub use sealed::{Openers, Passphrase, PassphraseError, SealUnder};
 
 const FORMAT: u8 = 1;
 const SALT: usize = 16;
@@ -42,44 +44,6 @@ const TAG: usize = 16;
 const HEADER: usize = 1 + 4 + SALT;
 /// Bound into every value's key, so that no other use of the master key yields the same one.
 const SEAL_LABEL: &[u8] = b"zegel-seal/1";
-
-/// Why a key file could not be made, read or changed.
-#[derive(Debug, thiserror::Error)]
-pub enum KeyringError {
-    /// A new key file would replace one, and with it everything that was sealed.
-    #[error("key file {0} exists already")]
-    Exists(PathBuf),
-    /// Other users of the machine may read the file.
-    #[error("key file {path} is open to others (mode {mode:04o}): run `chmod 600 {path}`", path = .path.display())]
-    Permissions {
-        /// Which file.
-        path: PathBuf,
-        /// Its permission bits.
-        mode: u32,
-    },
-    /// The file is not a key file of a known format.
-    #[error("key file {path}: {rule}", path = .path.display())]
-    Format {
-        /// Which file.
-        path: PathBuf,
-        /// What it breaks.
-        rule: &'static str,
-    },
-    /// It is sealed, and no passphrase was given.
-    #[error("key file {0} is sealed under a passphrase: say where it is in the setting keys.passphrase")]
-    Sealed(PathBuf),
-    /// It does not open.
-    #[error("key file {0} does not open: another passphrase, or the file was changed")]
-    Passphrase(PathBuf),
-    /// The disk or the folder does not allow it.
-    #[error("key file {path}: {source}", path = .path.display())]
-    Io {
-        /// Which file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-}
 
 /// The keys of one data folder. Shared between threads by reference. Where several processes use one file, each writes on top of
 /// what it says then, while it holds the folder's lock, and sees what others wrote after [`Keyring::refresh`].
@@ -96,9 +60,9 @@ pub struct Keyring {
 #[derive(Default)]
 struct Seal {
     /// To open what is sealed; a file that is not opens without.
-    passphrase: Option<Passphrase>,
+    openers: Openers,
     /// The key of the file as it was last read; none: it is not sealed.
-    derived: Option<Derived>,
+    key: Option<FileKey>,
 }
 
 /// What rotates: the keys as the file has them, and the masters prepared for sealing, oldest first.
@@ -116,14 +80,12 @@ impl Keyring {
         Keyring::create_as(path, Seal::default())
     }
 
-    /// Makes a new key file with fresh keys under a passphrase, durable on return.
+    /// Makes a new key file with fresh keys under a passphrase or a module, durable on return.
     ///
     /// # Errors
-    /// As [`Keyring::create`].
-    pub fn create_sealed(path: &Path, passphrase: &Passphrase) -> Result<Keyring, KeyringError> {
-        let derived = Derived::fresh(passphrase, sealed::COSTS)
-            .map_err(|rule| KeyringError::Format { path: path.to_owned(), rule })?;
-        Keyring::create_as(path, Seal { passphrase: Some(passphrase.clone()), derived: Some(derived) })
+    /// As [`Keyring::create`], and [`KeyringError::Module`].
+    pub fn create_sealed(path: &Path, under: &SealUnder) -> Result<Keyring, KeyringError> {
+        Keyring::create_as(path, Seal::fresh(path, under, sealed::COSTS)?)
     }
 
     fn create_as(path: &Path, seal: Seal) -> Result<Keyring, KeyringError> {
@@ -143,44 +105,42 @@ impl Keyring {
     /// [`KeyringError::Permissions`] when group or others have any right to it, [`KeyringError::Format`],
     /// [`KeyringError::Sealed`], [`KeyringError::Io`] (also when it is missing).
     pub fn load(path: &Path) -> Result<Keyring, KeyringError> {
-        Keyring::load_with(path, None)
+        Keyring::load_with(path, Openers::default())
     }
 
-    /// Reads a key file. One that is not sealed opens whatever the passphrase; see [`Keyring::is_sealed`].
+    /// Reads a key file. One that is not sealed opens whatever the openers; see [`Keyring::sealed_under`].
     ///
     /// # Errors
-    /// As [`Keyring::load`], and [`KeyringError::Passphrase`].
-    pub fn load_with(path: &Path, passphrase: Option<Passphrase>) -> Result<Keyring, KeyringError> {
-        let mut seal = Seal { passphrase, derived: None };
+    /// As [`Keyring::load`], [`KeyringError::Passphrase`] and [`KeyringError::Module`].
+    pub fn load_with(path: &Path, openers: Openers) -> Result<Keyring, KeyringError> {
+        let mut seal = Seal { openers, key: None };
         let contents = seal.read(path)?;
         let keys = Keyring::with(contents, Some(path.to_owned()));
         *keys.sealing() = seal;
         Ok(keys)
     }
 
-    /// Whether the file is sealed under a passphrase; keys without a file are not.
+    /// What the file is sealed under: `a passphrase`, or the URI of a key in a module. None: it is not sealed, or there is no file.
     #[must_use]
-    pub fn is_sealed(&self) -> bool {
-        self.sealing().derived.is_some()
+    pub fn sealed_under(&self) -> Option<String> {
+        self.sealing().key.as_ref().map(|key| key.source().to_owned())
     }
 
-    /// Seals the file under a passphrase from now on, durable on return: converts one that is not sealed, or exchanges the
-    /// passphrase. Copies of the file stay as they were, and freed disk blocks may show what it was.
+    /// Seals the file from now on, durable on return: converts one that is not sealed, or exchanges what it is sealed under. Copies
+    /// of the file stay as they were, and freed disk blocks may show what it was.
     ///
     /// # Errors
-    /// [`KeyringError::Io`] and those of reading; the file is as it was then.
-    pub fn seal_file(&self, passphrase: &Passphrase) -> Result<(), KeyringError> {
-        self.seal_file_at(passphrase, sealed::COSTS)
+    /// [`KeyringError::Io`], [`KeyringError::Module`] and those of reading; the file is as it was then.
+    pub fn seal_file(&self, under: &SealUnder) -> Result<(), KeyringError> {
+        self.seal_file_at(under, sealed::COSTS)
     }
 
-    fn seal_file_at(&self, passphrase: &Passphrase, costs: sealed::Costs) -> Result<(), KeyringError> {
+    fn seal_file_at(&self, under: &SealUnder, costs: sealed::Costs) -> Result<(), KeyringError> {
         let Some(path) = &self.path else { return Ok(()) };
-        let derived =
-            Derived::fresh(passphrase, costs).map_err(|rule| KeyringError::Format { path: path.clone(), rule })?;
+        let next = Seal::fresh(path, under, costs)?;
         let mut seal = self.sealing();
         let _others_wait = lock_folder(path)?;
         let contents = seal.read(path)?;
-        let next = Seal { passphrase: Some(passphrase.clone()), derived: Some(derived) };
         next.write(path, &contents)?;
         *seal = next;
         Ok(())
@@ -303,20 +263,26 @@ impl Keyring {
 }
 
 impl Seal {
+    fn fresh(path: &Path, under: &SealUnder, costs: sealed::Costs) -> Result<Seal, KeyringError> {
+        let key = FileKey::fresh(under, costs).map_err(|error| KeyringError::of(path, error))?;
+        let openers = match under.clone() {
+            SealUnder::Passphrase(passphrase) => passphrase.into(),
+            SealUnder::Module(module) => Openers { passphrase: None, module: Some(module) },
+        };
+        Ok(Seal { openers, key: Some(key) })
+    }
+
     /// Reads the file, and remembers how it is sealed.
     fn read(&mut self, path: &Path) -> Result<Contents, KeyringError> {
         let text = read_file(path)?;
         let form = |rule| KeyringError::Format { path: path.to_owned(), rule };
         if !sealed::is_sealed(&text) {
-            self.derived = None;
+            self.key = None;
             return Contents::from_toml(&text).map_err(form);
         }
-        let passphrase = self.passphrase.as_ref().ok_or_else(|| KeyringError::Sealed(path.to_owned()))?;
-        let (text, derived) = sealed::open(&text, passphrase, self.derived.as_ref()).map_err(|error| match error {
-            OpenError::Form(rule) => form(rule),
-            OpenError::Authentication => KeyringError::Passphrase(path.to_owned()),
-        })?;
-        self.derived = Some(derived);
+        let opened = sealed::open(&text, &self.openers, self.key.as_ref());
+        let (text, key) = opened.map_err(|error| KeyringError::of(path, error))?;
+        self.key = Some(key);
         Contents::from_toml(&text).map_err(form)
     }
 
@@ -328,8 +294,8 @@ impl Seal {
 
     fn text(&self, contents: &Contents) -> Zeroizing<String> {
         let plain = contents.to_toml();
-        match &self.derived {
-            Some(derived) => Zeroizing::new(derived.seal(&plain)),
+        match &self.key {
+            Some(key) => Zeroizing::new(key.seal(&plain)),
             None => plain,
         }
     }

@@ -19,6 +19,7 @@ pub mod hash;
 pub mod keyring;
 pub mod log;
 pub mod merkle;
+pub mod module;
 pub mod pseudonym;
 pub mod seals;
 pub mod secret;
@@ -27,5 +28,6 @@ pub mod signing;
 pub mod stream;
 pub mod tsa;
 
-pub use keyring::{Keyring, KeyringError, Passphrase, PassphraseError};
+pub use keyring::{Keyring, KeyringError, Openers, Passphrase, PassphraseError, SealUnder};
+pub use module::{Module, ModuleError, ModuleKey};
 pub use secret::{ProjectRoot, Secret32};

@@ -34,6 +34,7 @@ mod tests;
 pub use authority::{Authority, Maintained};
 pub use crl::{Crl, Reason, Revoked};
 pub use digest::Digest;
+pub use folder::Place;
 pub use foreign::{ForeignInfo, Roots, Trusted};
 pub use inspect::{CertificateFacts, certificate_facts, gen_time, request_nonce, response_of, serial, unit_ends};
 pub use request::{Failure, REQUEST_MAX, Request};
@@ -74,6 +75,9 @@ pub enum TsaError {
     /// A key or certificate of the authority cannot be used.
     #[error("authority: {0}")]
     Authority(&'static str),
+    /// A key of the authority is in a security module that does not do what was asked.
+    #[error("authority: {0}")]
+    Module(#[from] crate::module::ModuleError),
     /// The time is outside the validity or the usage period of the active unit.
     #[error("time is outside the validity of the authority's certificate")]
     Validity,

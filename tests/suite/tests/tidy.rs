@@ -222,13 +222,14 @@ fn every_channel_is_in_the_architecture_and_the_picture() {
 /// What a part must not know, it cannot reach: the same table as in `deny.toml`.
 #[test]
 fn a_client_crate_is_used_only_by_its_wrapper() {
-    let wrappers: [(&str, &[&str]); 12] = [
+    let wrappers: [(&str, &[&str]); 13] = [
         ("rusqlite", &["pipeline/embedded", "load-tests"]),
         ("lapin", &["pipeline/amqp"]),
         ("rdkafka", &["pipeline/kafka", "load-tests"]),
         ("tokio-postgres", &["pipeline/postgres"]),
         ("axum", &["workers/gateway"]),
         ("aws-lc-rs", &["pipeline/crypto"]),
+        ("cryptoki", &["pipeline/pkcs11"]),
         ("aes-siv", &["pipeline/crypto"]),
         ("hmac", &["pipeline/crypto"]),
         ("cms", &["pipeline/crypto"]),

@@ -96,6 +96,8 @@ pub struct Config {
 pub struct Keys {
     /// Where its passphrase is.
     pub passphrase: Source,
+    /// The URI of the token that guards it and the time-stamp authority (RFC 7512); empty: none.
+    pub module: String,
 }
 
 /// Sizes in bytes.

@@ -14,6 +14,7 @@ use crate::cli::Server;
 use crate::client::Client;
 use crate::config::Config;
 use crate::failed::{Failed, at};
+use crate::module;
 use crate::passphrase::Source;
 use schemas::MailboxAddress;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -21,7 +22,8 @@ use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use zegel_core::{Keys, names};
-use zegel_crypto::{Keyring, Passphrase};
+use zegel_crypto::tsa::Place;
+use zegel_crypto::{Keyring, Openers, SealUnder};
 
 /// The name of the operator's token file.
 const OPERATOR: &str = "operator";
@@ -31,34 +33,58 @@ const OPERATOR: &str = "operator";
 pub struct Folder {
     root: PathBuf,
     passphrase: Source,
+    module: String,
 }
 
 impl Folder {
     /// A folder without settings, for tests.
     #[cfg(test)]
     pub fn at(path: &Path) -> Folder {
-        Folder { root: path.to_owned(), passphrase: Source::Nowhere }
+        Folder { root: path.to_owned(), passphrase: Source::Nowhere, module: String::new() }
     }
 
     /// The folder of the settings; nothing is touched.
     pub fn of(config: &Config) -> Folder {
-        Folder { root: config.data.clone(), passphrase: config.keys.passphrase.clone() }
+        Folder {
+            root: config.data.clone(),
+            passphrase: config.keys.passphrase.clone(),
+            module: config.keys.module.clone(),
+        }
     }
 
-    /// The passphrase of its key file, where the settings name one.
+    /// What the settings have to open its key file with.
+    fn openers(&self) -> Result<Openers, Failed> {
+        Ok(Openers { passphrase: self.passphrase.settled()?, module: module::settled(&self.module)? })
+    }
+
+    /// What the settings want its key file sealed under: a module rather than a passphrase.
     ///
     /// # Errors
-    /// When it cannot be read.
-    pub fn passphrase(&self) -> Result<Option<Passphrase>, Failed> {
-        self.passphrase.settled()
+    /// When the passphrase cannot be read, or the module does not open.
+    pub fn seal_under(&self) -> Result<Option<SealUnder>, Failed> {
+        let Openers { passphrase, module } = self.openers()?;
+        Ok(module.map(SealUnder::Module).or(passphrase.map(SealUnder::Passphrase)))
+    }
+
+    /// Whether the settings name a module.
+    pub fn is_guarded(&self) -> bool {
+        !self.module.is_empty()
+    }
+
+    /// The time-stamp authority, with the module that guards its keys.
+    ///
+    /// # Errors
+    /// When the module does not open.
+    pub fn authority(&self) -> Result<Place, Failed> {
+        Ok(Place::new(&self.tsa(), module::settled(&self.module)?))
     }
 
     /// The keys, which must be there.
     ///
     /// # Errors
-    /// When they cannot be read, or are sealed under another passphrase.
+    /// When they cannot be read, or are sealed under something else.
     pub fn open_keys(&self) -> Result<Keyring, Failed> {
-        let opened = Keyring::load_with(&self.keys(), self.passphrase()?);
+        let opened = Keyring::load_with(&self.keys(), self.openers()?);
         opened.map_err(|error| Failed::Failure(error.to_string()))
     }
 

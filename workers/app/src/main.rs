@@ -22,6 +22,7 @@ mod external;
 mod failed;
 mod folder;
 mod keeping;
+mod module;
 mod passphrase;
 mod platform;
 mod register;

@@ -1,4 +1,4 @@
-//! Where the passphrase of the key file comes from: a file, an inherited descriptor or a variable that the settings name. Never
+//! Where the passphrase of the key file, or the PIN of a security module, comes from: a file, an inherited descriptor or a variable that the settings name. Never
 //! the command line, which everybody on the machine reads.
 //!
 //! It is read once in the life of a process, because a pipe has it once. Errors name the place, never a character of it.
@@ -42,7 +42,10 @@ impl TryFrom<String> for Source {
     fn try_from(text: String) -> Result<Source, &'static str> {
         match text.split_once(':') {
             None if text.is_empty() => Ok(Source::Nowhere),
-            Some(("file", path)) if !path.is_empty() => Ok(Source::File(path.into())),
+            Some(("file", path)) if !path.is_empty() => {
+                // `file:///run/pin` is the form of RFC 8089, `file:/run/pin` ours.
+                Ok(Source::File(path.strip_prefix("//").unwrap_or(path).into()))
+            }
             Some(("fd", number)) => number.parse().map(Source::Descriptor).map_err(|_| FORM),
             Some(("env", name)) if !name.is_empty() => Ok(Source::Variable(name.to_owned())),
             _ => Err(FORM),
@@ -86,8 +89,17 @@ impl Source {
     /// # Errors
     /// As [`Source::settled`].
     pub fn read(&self) -> Result<Option<Passphrase>, Failed> {
-        let place = String::from(self.clone());
-        let failed = |why: String| Failed::Failure(format!("the passphrase at {place}: {why}"));
+        const WHAT: &str = "the passphrase";
+        let read = self.read_line(WHAT)?.map(|line| Passphrase::new(&line));
+        read.transpose().map_err(|error| self.failed(WHAT, &error.to_string()))
+    }
+
+    /// The first line of the place, for a secret that errors call `what`; none where no place is named.
+    ///
+    /// # Errors
+    /// When it is not there, or can be read by everybody.
+    pub fn read_line(&self, what: &str) -> Result<Option<Zeroizing<String>>, Failed> {
+        let failed = |why: String| self.failed(what, &why);
         let text = match self {
             Source::Nowhere => return Ok(None),
             Source::Variable(name) => {
@@ -96,8 +108,11 @@ impl Source {
             Source::Descriptor(number) => text_of(PathBuf::from(format!("/dev/fd/{number}")), false).map_err(failed)?,
             Source::File(path) => text_of(path.clone(), true).map_err(failed)?,
         };
-        let line = text.lines().next().unwrap_or_default();
-        Passphrase::new(line).map(Some).map_err(|error| failed(error.to_string()))
+        Ok(Some(Zeroizing::new(text.lines().next().unwrap_or_default().to_owned())))
+    }
+
+    fn failed(&self, what: &str, why: &str) -> Failed {
+        Failed::Failure(format!("{what} at {}: {why}", String::from(self.clone())))
     }
 }
 

@@ -28,10 +28,10 @@ use tokio::task::JoinHandle;
 use zegel_core::clock::{JUMP_MS, SystemClock};
 use zegel_core::replies::Replies;
 use zegel_core::{Clock, ClockGuard, Keys, Metrics, Ports, Runner, RunnerConfig, Worker};
-use zegel_crypto::Keyring;
 use zegel_crypto::bag::Form;
 use zegel_crypto::log::NoteSigner;
 use zegel_crypto::tsa::Authority;
+use zegel_crypto::{Keyring, SealUnder};
 use zegel_embedded::Lock;
 use zegel_gateway::{FileTokens, GatewayConfig, Grant, Platform, Tokens};
 use zegel_mailbox::{Boxes, Submissions};
@@ -192,9 +192,16 @@ fn open(folder: &Folder, config: &Config, runtime: Handle) -> Result<Opened, Fai
         _ => {}
     }
     let keys = Arc::new(open_keys(folder)?);
-    if !keys.is_sealed() && folder.passphrase()?.is_some() {
-        let file = folder.keys();
-        tracing::warn!(file = %file.display(), "the key file is not sealed under the passphrase: run zegel keys seal");
+    let (wanted, is) = (folder.seal_under()?, keys.sealed_under());
+    let file = folder.keys();
+    match (wanted, is) {
+        (Some(_), None) => {
+            tracing::warn!(file = %file.display(), "the key file is not sealed as the settings say: run zegel keys seal");
+        }
+        (Some(SealUnder::Module(_)), Some(under)) if !under.starts_with("pkcs11:") => {
+            tracing::warn!(file = %file.display(), "the key file is sealed under a passphrase, not the module: run zegel keys seal");
+        }
+        _ => {}
     }
     let authority = stamping::open_authority(folder, &config.timestamp)?;
     let log = stamping::open_log_key(folder, &config.timestamp)?;
@@ -227,8 +234,8 @@ pub fn open_keys(folder: &Folder) -> Result<Keyring, Failed> {
     if folder.database().exists() {
         return Err(Failed::Failure(format!("{} is missing, but there is a database", folder.keys().display())));
     }
-    match folder.passphrase()? {
-        Some(passphrase) => Keyring::create_sealed(&folder.keys(), &passphrase),
+    match folder.seal_under()? {
+        Some(under) => Keyring::create_sealed(&folder.keys(), &under),
         None => Keyring::create(&folder.keys()),
     }
     .map_err(failure)

@@ -62,11 +62,16 @@ impl Drop for Upkeep {
 pub fn open_authority(folder: &Folder, settings: &config::Timestamp) -> Result<Authority, Failed> {
     let failure = |error: zegel_crypto::tsa::TsaError| Failed::Failure(error.to_string());
     let authority = if folder.tsa().join("ca.pem").exists() {
-        Authority::load(&folder.tsa(), Millis(0)).map_err(failure)?
+        Authority::load(folder.authority()?, Millis(0)).map_err(failure)?
     } else {
-        Authority::create_with(&folder.tsa(), ORGANISATION, SystemClock.now(), settings.algorithm()?)
+        Authority::create_with(folder.authority()?, ORGANISATION, SystemClock.now(), settings.algorithm()?)
             .map_err(failure)?
     };
+    if folder.is_guarded() && !authority.guards_ca_key().map_err(failure)? {
+        tracing::warn!(
+            "the authority was made before there was a module: its units move there, the CA's own key stays in its file"
+        );
+    }
     if settings.policy.is_empty() { Ok(authority) } else { authority.with_policy(&settings.policy).map_err(failure) }
 }
 

@@ -230,28 +230,29 @@ fn a_key_file_under_a_passphrase_shows_nothing_opens_with_it_alone_and_keeps_eve
     let folder = folder();
     let path = folder.path().join("keys.toml");
     let [first, second] = ["the first passphrase", "the second passphrase"].map(|text| Passphrase::new(text).unwrap());
+    let under = |passphrase: &Passphrase| SealUnder::Passphrase(passphrase.clone());
     let keys = Keyring::create(&path).unwrap();
     let value = keys.seal(b"c", b"plain");
     let root = keys.ensure_project_root("lab").unwrap().commitment();
-    assert!(!keys.is_sealed() && fs::read_to_string(&path).unwrap().contains("lab"));
+    assert!(keys.sealed_under().is_none() && fs::read_to_string(&path).unwrap().contains("lab"));
     // A file of before opens with a passphrase too, and is converted in place.
-    let keys = Keyring::load_with(&path, Some(first.clone())).unwrap();
-    assert!(!keys.is_sealed());
-    keys.seal_file_at(&first, sealed::tests::CHEAP).unwrap();
-    assert!(keys.is_sealed() && !fs::read_to_string(&path).unwrap().contains("lab"));
-    assert!(matches!(Keyring::load(&path), Err(KeyringError::Sealed(_))));
-    assert!(matches!(Keyring::load_with(&path, Some(second.clone())), Err(KeyringError::Passphrase(_))));
-    let other = Keyring::load_with(&path, Some(first.clone())).unwrap();
+    let keys = Keyring::load_with(&path, first.clone().into()).unwrap();
+    assert!(keys.sealed_under().is_none());
+    keys.seal_file_at(&under(&first), sealed::tests::CHEAP).unwrap();
+    assert!(keys.sealed_under().unwrap() == "a passphrase" && !fs::read_to_string(&path).unwrap().contains("lab"));
+    assert!(matches!(Keyring::load(&path), Err(KeyringError::Sealed { .. })));
+    assert!(matches!(Keyring::load_with(&path, second.clone().into()), Err(KeyringError::Passphrase(_))));
+    let other = Keyring::load_with(&path, first.clone().into()).unwrap();
     assert_eq!(other.open(b"c", &value).unwrap(), b"plain");
     // What changes later is sealed too, and each process sees it.
     other.ensure_project_root("study").unwrap();
     keys.refresh().unwrap();
     assert_eq!(keys.project_root("lab").unwrap().commitment(), root);
     assert!(keys.project_root("study").is_some());
-    keys.seal_file_at(&second, sealed::tests::CHEAP).unwrap();
-    assert!(matches!(Keyring::load_with(&path, Some(first)), Err(KeyringError::Passphrase(_))));
+    keys.seal_file_at(&under(&second), sealed::tests::CHEAP).unwrap();
+    assert!(matches!(Keyring::load_with(&path, first.into()), Err(KeyringError::Passphrase(_))));
     assert!(matches!(other.refresh(), Err(KeyringError::Passphrase(_))), "the old passphrase opens the file");
     assert!(other.project_root("lab").is_some(), "a failed refresh forgets keys");
     assert!(other.ensure_project_root("third").is_err(), "it wrote over a file that it cannot read");
-    assert!(Keyring::load_with(&path, Some(second)).unwrap().project_root("study").is_some());
+    assert!(Keyring::load_with(&path, second.into()).unwrap().project_root("study").is_some());
 }

@@ -3,6 +3,7 @@
 use super::crl::{self, Reason, Revoked};
 use super::encode::Info;
 use super::floor::Floor;
+use super::folder::Place;
 use super::request::{Failure, Request};
 use super::signing::{Algorithm, SigningKey};
 use super::token::Template;
@@ -11,7 +12,7 @@ use super::{Digest, TEST_POLICY, TsaError, certificates, folder};
 use der::asn1::ObjectIdentifier;
 use schemas::{Millis, Sha256};
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 use x509_cert::Certificate;
 use zegel_core::Moment;
@@ -29,7 +30,7 @@ pub(super) struct Unit {
 
 /// A time-stamp authority. Shared between threads by reference.
 pub struct Authority {
-    folder: PathBuf,
+    place: Place,
     anchor: TrustAnchor,
     ca_pem: String,
     unit: RwLock<Arc<Unit>>,
@@ -52,42 +53,45 @@ impl Authority {
     ///
     /// # Errors
     /// As [`Authority::create_with`].
-    pub fn create(folder: &Path, organisation: &str, now: Millis) -> Result<Authority, TsaError> {
-        Authority::create_with(folder, organisation, now, Algorithm::default())
+    pub fn create(place: impl Into<Place>, organisation: &str, now: Millis) -> Result<Authority, TsaError> {
+        Authority::create_with(place, organisation, now, Algorithm::default())
     }
 
-    /// Makes keys, certificates and a revocation list in `folder`, which must be missing or empty, durable on return.
+    /// Makes keys, certificates and a revocation list in a folder, which must be missing or empty, durable on return. Where the
+    /// place has a module the keys are made in it, and never leave it.
     /// `organisation` is the name in the certificates. The CA is valid for 30 years from `now`, the unit for 10, and its key
     /// is used for one.
     ///
     /// # Errors
-    /// [`TsaError::Exists`], [`TsaError::Io`], [`TsaError::Der`] when the name is too long or the time is not between
+    /// [`TsaError::Exists`], [`TsaError::Io`], [`TsaError::Module`], [`TsaError::Der`] when the name is too long or the time is not between
     /// 1970 and 9999.
     pub fn create_with(
-        folder: &Path,
+        place: impl Into<Place>,
         organisation: &str,
         now: Millis,
         algorithm: Algorithm,
     ) -> Result<Authority, TsaError> {
-        folder::check_vacant(folder)?;
+        let place = place.into();
+        folder::check_vacant(&place.folder)?;
         let ca_name = certificates::ca_name(organisation)?;
-        let (ca_key, tsu_key) = two_keys(algorithm)?;
+        let (ca_key, tsu_key) = two_keys(&place, algorithm)?;
         let ca = certificates::authority(&ca_key, ca_name, now)?;
         let tsu = certificates::unit(&ca_key, &ca, &tsu_key, 1, now)?;
         let list = crl::issue(&ca_key, &ca, &[], 1, now)?;
-        folder::create(folder, [&ca_key, &tsu_key], [&ca, &tsu], &list)?;
-        Authority::load(folder, Millis(0))
+        folder::create(&place.folder, [&ca_key, &tsu_key], [&ca, &tsu], &list)?;
+        Authority::load(place, Millis(0))
     }
 
     /// Whether an authority can be read, the CA's own key included, which only units and lists need. Changes nothing.
     ///
     /// # Errors
     /// As [`Authority::load`].
-    pub fn check(folder: &Path) -> Result<(), TsaError> {
-        folder::check_private(folder)?;
-        let (anchor, _) = folder::ca(folder)?;
-        read_unit(folder, &anchor)?;
-        folder::ca_key(folder, &anchor).map(drop)
+    pub fn check(place: impl Into<Place>) -> Result<(), TsaError> {
+        let place = place.into();
+        folder::check_private(&place.folder)?;
+        let (anchor, _) = folder::ca(&place.folder)?;
+        read_unit(&place, &anchor)?;
+        folder::ca_key(&place, &anchor).map(drop)
     }
 
     /// Reads an authority and begins a new series of serials. Its genTime goes below neither `floor` nor any token that it
@@ -96,17 +100,19 @@ impl Authority {
     /// # Errors
     /// [`TsaError::Permissions`], [`TsaError::Io`] (also when a file is missing), [`TsaError::Authority`] when key and
     /// certificates do not belong together.
-    pub fn load(folder: &Path, floor: Millis) -> Result<Authority, TsaError> {
-        folder::check_private(folder)?;
-        let (anchor, ca_pem) = folder::ca(folder)?;
-        let unit = read_unit(folder, &anchor)?;
+    pub fn load(place: impl Into<Place>, floor: Millis) -> Result<Authority, TsaError> {
+        let place = place.into();
+        folder::check_private(&place.folder)?;
+        let (anchor, ca_pem) = folder::ca(&place.folder)?;
+        let unit = read_unit(&place, &anchor)?;
+        let floor = Floor::begin(&place.folder, floor)?;
         Ok(Authority {
-            folder: folder.to_owned(),
+            place,
             anchor,
             ca_pem,
             unit: RwLock::new(Arc::new(unit)),
             policy: ObjectIdentifier::new_unwrap(TEST_POLICY),
-            floor: Floor::begin(folder, floor)?,
+            floor,
         })
     }
 
@@ -132,7 +138,7 @@ impl Authority {
     /// # Errors
     /// [`TsaError::Io`], [`TsaError::Der`].
     pub fn units_pem(&self) -> Result<String, TsaError> {
-        folder::units(&self.folder)?.iter().map(|unit| certificates::pem(&unit.certificate()?)).collect()
+        folder::units(&self.place.folder)?.iter().map(|unit| certificates::pem(&unit.certificate()?)).collect()
     }
 
     /// The revocation list, DER.
@@ -140,7 +146,7 @@ impl Authority {
     /// # Errors
     /// [`TsaError::Io`] when there is none.
     pub fn list(&self) -> Result<Vec<u8>, TsaError> {
-        folder::list(&self.folder)?.ok_or(TsaError::Authority("there is no revocation list"))
+        folder::list(&self.place.folder)?.ok_or(TsaError::Authority("there is no revocation list"))
     }
 
     /// The algorithm of the active unit.
@@ -213,42 +219,52 @@ impl Authority {
     }
 
     /// What must be done from time to time: a new unit before the private-key usage period of the active one ends, or when
-    /// another algorithm is wanted or the unit is revoked; a new revocation list while the last is half over; and what other
+    /// another algorithm is wanted, its key is in a file beside a module, or the unit is revoked; a new revocation list while the last is half over; and what other
     /// processes of this folder did is taken over. The replaced unit's key is deleted.
     ///
     /// # Errors
     /// As [`Authority::load`]; what was active goes on.
     pub fn maintain(&self, now: Millis, algorithm: Algorithm) -> Result<Maintained, TsaError> {
         let mut done = Maintained::default();
-        let _alone = folder::lock(&self.folder)?;
+        let _alone = folder::lock(&self.place.folder)?;
         let ca = self.anchor.certificate();
-        let list = folder::list(&self.folder)?.map(|list| crl::Crl::read(&list, &self.anchor)).transpose()?;
+        let list = folder::list(&self.place.folder)?.map(|list| crl::Crl::read(&list, &self.anchor)).transpose()?;
         if list.as_ref().is_none_or(|list| list.is_half_over(now)) {
-            let key = folder::ca_key(&self.folder, &self.anchor)?;
+            let key = folder::ca_key(&self.place, &self.anchor)?;
             let (revoked, number) = list.as_ref().map_or((&[][..], 0), |list| (list.revoked(), list.number()));
-            folder::keep_list(&self.folder, &crl::issue(&key, ca, revoked, number + 1, now)?)?;
+            folder::keep_list(&self.place.folder, &crl::issue(&key, ca, revoked, number + 1, now)?)?;
             done.listed = true;
         }
-        let active = read_unit(&self.folder, &self.anchor)?;
+        let active = read_unit(&self.place, &self.anchor)?;
         let serial = active.certificate.tbs_certificate.serial_number.as_bytes();
         let is_revoked = list.is_some_and(|list| list.of(serial).is_some());
         let is_ending = !certificates::may_stamp_at(&active.certificate, now.plus(RENEW_BEFORE_MS));
         let number = active.number;
-        if is_revoked || is_ending || active.key.algorithm() != algorithm {
-            let ca_key = folder::ca_key(&self.folder, &self.anchor)?;
-            let key = SigningKey::generate(algorithm)?;
+        let is_outside = self.place.module.is_some() && !active.key.is_in_module();
+        if is_revoked || is_ending || is_outside || active.key.algorithm() != algorithm {
+            let ca_key = folder::ca_key(&self.place, &self.anchor)?;
+            let module = self.place.module.as_ref();
+            let key = SigningKey::generate_in(module, &unit_label(number + 1), algorithm)?;
             let certificate = certificates::unit(&ca_key, ca, &key, number + 1, now)?;
-            folder::add_unit(&self.folder, number + 1, &key, &certificate)?;
+            folder::add_unit(&self.place.folder, number + 1, &key, &certificate)?;
         }
-        if folder::active(&self.folder)?.number != self.unit().number {
-            let unit = read_unit(&self.folder, &self.anchor)?;
+        if folder::active(&self.place.folder)?.number != self.unit().number {
+            let unit = read_unit(&self.place, &self.anchor)?;
             *self.unit.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(unit);
             done.renewed = true;
         }
-        for replaced in folder::units(&self.folder)?.iter().filter(|unit| unit.number < self.unit().number) {
-            replaced.destroy_key()?;
+        for replaced in folder::units(&self.place.folder)?.iter().filter(|unit| unit.number < self.unit().number) {
+            replaced.destroy_key(self.place.module.as_ref())?;
         }
         Ok(done)
+    }
+
+    /// Whether the CA's own key is in a security module; an authority that was made before there was one keeps its file.
+    ///
+    /// # Errors
+    /// [`TsaError::Io`].
+    pub fn guards_ca_key(&self) -> Result<bool, TsaError> {
+        folder::is_ca_key_named(&self.place.folder)
     }
 
     /// Whether the active unit stands on the revocation list of the folder, where another process may have put it.
@@ -256,7 +272,7 @@ impl Authority {
     /// # Errors
     /// As [`Authority::load`].
     pub fn is_revoked(&self) -> Result<bool, TsaError> {
-        let list = folder::list(&self.folder)?.map(|list| crl::Crl::read(&list, &self.anchor)).transpose()?;
+        let list = folder::list(&self.place.folder)?.map(|list| crl::Crl::read(&list, &self.anchor)).transpose()?;
         let unit = self.unit();
         Ok(list.is_some_and(|list| list.of(unit.certificate.tbs_certificate.serial_number.as_bytes()).is_some()))
     }
@@ -265,9 +281,10 @@ impl Authority {
     ///
     /// # Errors
     /// As [`Authority::revoke`].
-    pub fn revoke_active(folder: &Path, now: Millis, reason: Reason) -> Result<Vec<u8>, TsaError> {
-        let active = folder::active(folder)?.number;
-        Authority::revoke(folder, active, now, reason, now)
+    pub fn revoke_active(place: impl Into<Place>, now: Millis, reason: Reason) -> Result<Vec<u8>, TsaError> {
+        let place = place.into();
+        let active = folder::active(&place.folder)?.number;
+        Authority::revoke(place, active, now, reason, now)
     }
 
     /// The numbers of the units, the active one last.
@@ -284,10 +301,18 @@ impl Authority {
     ///
     /// # Errors
     /// As [`Authority::maintain`]; [`TsaError::Authority`] when there is no such unit.
-    pub fn revoke(folder: &Path, unit: u32, at: Millis, reason: Reason, now: Millis) -> Result<Vec<u8>, TsaError> {
+    pub fn revoke(
+        place: impl Into<Place>,
+        unit: u32,
+        at: Millis,
+        reason: Reason,
+        now: Millis,
+    ) -> Result<Vec<u8>, TsaError> {
+        let place = place.into();
+        let folder = &place.folder;
         let _alone = folder::lock(folder)?;
         let (anchor, _) = folder::ca(folder)?;
-        let key = folder::ca_key(folder, &anchor)?;
+        let key = folder::ca_key(&place, &anchor)?;
         let unit = folder::units(folder)?.into_iter().find(|one| one.number == unit);
         let unit = unit.ok_or(TsaError::Authority("there is no time-stamping unit of that number"))?;
         let serial = unit.certificate()?.tbs_certificate.serial_number;
@@ -321,22 +346,28 @@ impl fmt::Debug for Authority {
 }
 
 /// The active unit with its key, checked against the CA.
-fn read_unit(place: &Path, anchor: &TrustAnchor) -> Result<Unit, TsaError> {
-    let active = folder::active(place)?;
-    let (certificate, key) = (active.certificate()?, active.key()?);
+fn read_unit(place: &Place, anchor: &TrustAnchor) -> Result<Unit, TsaError> {
+    let active = folder::active(&place.folder)?;
+    let (certificate, key) = (active.certificate()?, active.key(place.module.as_ref())?);
     anchor.check_unit(&certificate)?;
-    if key.public()? != certificate.tbs_certificate.subject_public_key_info {
+    if !key.belongs_to(&certificate.tbs_certificate.subject_public_key_info)? {
         return Err(TsaError::Authority("key and certificate of the time-stamping unit do not belong together"));
     }
     let template = Template::new(anchor.certificate(), &certificate, &key)?;
     Ok(Unit { number: active.number, key, certificate, template })
 }
 
+/// How a unit's key is called in a module.
+fn unit_label(number: u32) -> String {
+    format!("zegel time-stamping unit {number}")
+}
+
 /// Both keys at once: finding primes takes some tenths of a second each, and the first start waits for it.
-fn two_keys(algorithm: Algorithm) -> Result<(SigningKey, SigningKey), TsaError> {
+fn two_keys(place: &Place, algorithm: Algorithm) -> Result<(SigningKey, SigningKey), TsaError> {
+    let module = place.module.as_ref();
     std::thread::scope(|scope| {
-        let other = scope.spawn(|| SigningKey::generate(algorithm));
-        let one = SigningKey::generate(algorithm)?;
+        let other = scope.spawn(|| SigningKey::generate_in(module, &unit_label(1), algorithm));
+        let one = SigningKey::generate_in(module, "zegel time-stamp authority", algorithm)?;
         let other = other.join().map_err(|_| TsaError::Authority("a key could not be made"))??;
         Ok((one, other))
     })

@@ -7,7 +7,7 @@
 //! units/<n>/tsa.pem tsa.key   unit n, from 2 on, made whole by a rename; the highest number is the active one
 //! starts/              see `floor`
 //! ```
-//! Keys are PKCS#8 in PEM with mode 0600. One unit is active at a time; when it is replaced its key is deleted and its
+//! Keys are PKCS#8 in PEM with mode 0600, or are in a security module, and their URI (RFC 7512) stands in the file. One unit is active at a time; when it is replaced its key is deleted and its
 //! certificate stays, because old tokens without certificates inside are verified with it.
 
 use super::TsaError;
@@ -15,9 +15,12 @@ use super::certificates;
 use super::signing::SigningKey;
 use super::verify::TrustAnchor;
 use crate::file;
+use crate::module::{self, Module, ModuleError};
+use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use x509_cert::Certificate;
 use zeroize::Zeroizing;
 
@@ -27,6 +30,33 @@ pub(super) const CA_LIST: &str = "ca.crl";
 pub(super) const TSU_CERTIFICATE: &str = "tsa.pem";
 pub(super) const TSU_KEY: &str = "tsa.key";
 const UNITS: &str = "units";
+
+/// Where an authority is: its folder, and the security module that new keys are made in. A path alone: keys are in files.
+#[derive(Clone)]
+pub struct Place {
+    pub(super) folder: PathBuf,
+    pub(super) module: Option<Arc<dyn Module>>,
+}
+
+impl Place {
+    /// A folder whose keys are in a module, if there is one.
+    #[must_use]
+    pub fn new(folder: &Path, module: Option<Arc<dyn Module>>) -> Place {
+        Place { folder: folder.to_owned(), module }
+    }
+}
+
+impl<P: AsRef<Path> + ?Sized> From<&P> for Place {
+    fn from(folder: &P) -> Place {
+        Place::new(folder.as_ref(), None)
+    }
+}
+
+impl fmt::Debug for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Place({})", self.folder.display())
+    }
+}
 
 /// Held while units or lists are written: what another process of this folder writes meanwhile would be lost.
 pub(super) struct Lock(fs::File);
@@ -58,13 +88,21 @@ impl UnitFolder {
         certificates::from_pem(&read_text(&self.path.join(TSU_CERTIFICATE))?)
     }
 
-    pub(super) fn key(&self) -> Result<SigningKey, TsaError> {
-        read_key(&self.path.join(TSU_KEY))
+    pub(super) fn key(&self, module: Option<&Arc<dyn Module>>) -> Result<SigningKey, TsaError> {
+        read_key(&self.path.join(TSU_KEY), module)
     }
 
-    /// Deletes the private key: a unit that is replaced stamps nothing any more.
-    pub(super) fn destroy_key(&self) -> Result<(), TsaError> {
+    /// Deletes the private key: a unit that is replaced stamps nothing any more. In a module first, so that what a crash leaves
+    /// still names what is to be destroyed.
+    pub(super) fn destroy_key(&self, module: Option<&Arc<dyn Module>>) -> Result<(), TsaError> {
         let path = self.path.join(TSU_KEY);
+        if !path.exists() {
+            return Ok(());
+        }
+        let text = read_text(&path)?;
+        if module::is_uri(&text) {
+            module.ok_or(ModuleError::Absent)?.destroy(text.trim_end())?;
+        }
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(TsaError::Io { path, source: error }),
             _ => Ok(()),
@@ -107,7 +145,7 @@ pub(super) fn add_unit(folder: &Path, number: u32, key: &SigningKey, unit: &Cert
     }
     let path = place.join(number.to_string());
     let building = building_folder(&path)?;
-    write(&building.join(TSU_KEY), key.to_pem()?.as_bytes(), file::PRIVATE)?;
+    write(&building.join(TSU_KEY), key.to_text()?.as_bytes(), file::PRIVATE)?;
     write(&building.join(TSU_CERTIFICATE), certificates::pem(unit)?.as_bytes(), file::PUBLIC)?;
     match fs::rename(&building, &path) {
         Err(error) if is_taken(&error) => {
@@ -130,8 +168,8 @@ pub(super) fn create(
 ) -> Result<(), TsaError> {
     let building = building_folder(folder)?;
     let [ca, tsu] = certificates;
-    write(&building.join(CA_KEY), keys[0].to_pem()?.as_bytes(), file::PRIVATE)?;
-    write(&building.join(TSU_KEY), keys[1].to_pem()?.as_bytes(), file::PRIVATE)?;
+    write(&building.join(CA_KEY), keys[0].to_text()?.as_bytes(), file::PRIVATE)?;
+    write(&building.join(TSU_KEY), keys[1].to_text()?.as_bytes(), file::PRIVATE)?;
     write(&building.join(CA_CERTIFICATE), certificates::pem(ca)?.as_bytes(), file::PUBLIC)?;
     write(&building.join(TSU_CERTIFICATE), certificates::pem(tsu)?.as_bytes(), file::PUBLIC)?;
     write(&building.join(CA_LIST), list, file::PUBLIC)?;
@@ -153,12 +191,17 @@ pub(super) fn ca(folder: &Path) -> Result<(TrustAnchor, String), TsaError> {
 }
 
 /// The CA's key, checked against its certificate.
-pub(super) fn ca_key(folder: &Path, ca: &TrustAnchor) -> Result<SigningKey, TsaError> {
-    let key = read_key(&folder.join(CA_KEY))?;
-    if key.public()? != ca.certificate().tbs_certificate.subject_public_key_info {
+pub(super) fn ca_key(place: &Place, ca: &TrustAnchor) -> Result<SigningKey, TsaError> {
+    let key = read_key(&place.folder.join(CA_KEY), place.module.as_ref())?;
+    if !key.belongs_to(&ca.certificate().tbs_certificate.subject_public_key_info)? {
         return Err(TsaError::Authority("key and certificate of the authority do not belong together"));
     }
     Ok(key)
+}
+
+/// Whether the file of the CA's key only names it.
+pub(super) fn is_ca_key_named(folder: &Path) -> Result<bool, TsaError> {
+    Ok(module::is_uri(&read_text(&folder.join(CA_KEY))?))
 }
 
 /// The revocation list, if there is one.
@@ -200,8 +243,8 @@ pub(super) fn check_private(folder: &Path) -> Result<(), TsaError> {
     Ok(())
 }
 
-fn read_key(path: &Path) -> Result<SigningKey, TsaError> {
-    SigningKey::from_pem(&read_text(path)?)
+fn read_key(path: &Path, module: Option<&Arc<dyn Module>>) -> Result<SigningKey, TsaError> {
+    SigningKey::from_text(&read_text(path)?, module)
 }
 
 fn read_text(path: &Path) -> Result<Zeroizing<String>, TsaError> {

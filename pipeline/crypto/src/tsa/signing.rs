@@ -1,10 +1,12 @@
-//! The keys of CA and time-stamping unit, and the signatures that are made and verified with them.
+//! The keys of CA and time-stamping unit, and the signatures that are made and verified with them. A key is in a file, or in a
+//! security module and only named in the file.
 //!
 //! RSA-3072 with PKCS#1 v1.5 is the default, because the validator that hospitals run today reads no other; ECDSA on P-256
 //! and P-384 is a hundred times as fast. All by aws-lc-rs: the `rsa` crate has an open timing advisory.
 
 use super::TsaError;
 use super::digest::Digest;
+use crate::module::{self, Module, ModuleError, ModuleKey};
 use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::{KeyPair as RsaKeyPair, KeySize};
@@ -22,6 +24,7 @@ use der::asn1::{Any, BitString};
 use spki::{AlgorithmIdentifierOwned, SubjectPublicKeyInfoOwned};
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 use zeroize::Zeroizing;
 
 const KEY_LABEL: &str = "PRIVATE KEY";
@@ -99,9 +102,22 @@ impl FromStr for Algorithm {
 pub(super) enum SigningKey {
     Rsa(RsaKeyPair),
     Ec(EcdsaKeyPair, Algorithm),
+    Module(Arc<dyn ModuleKey>),
 }
 
 impl SigningKey {
+    /// A new key: in the module under `label`, where there is one.
+    pub(super) fn generate_in(
+        module: Option<&Arc<dyn Module>>,
+        label: &str,
+        algorithm: Algorithm,
+    ) -> Result<SigningKey, TsaError> {
+        match module {
+            Some(module) => Ok(SigningKey::Module(module.generate(label, algorithm)?)),
+            None => SigningKey::generate(algorithm),
+        }
+    }
+
     pub(super) fn generate(algorithm: Algorithm) -> Result<SigningKey, TsaError> {
         const FAILED: TsaError = TsaError::Authority("a key could not be made");
         Ok(match algorithm {
@@ -113,6 +129,15 @@ impl SigningKey {
                 SigningKey::Ec(EcdsaKeyPair::generate(&ECDSA_P384_SHA384_ASN1_SIGNING).map_err(|_| FAILED)?, algorithm)
             }
         })
+    }
+
+    /// Reads what [`SigningKey::to_text`] gives.
+    pub(super) fn from_text(text: &str, module: Option<&Arc<dyn Module>>) -> Result<SigningKey, TsaError> {
+        if !module::is_uri(text) {
+            return SigningKey::from_pem(text);
+        }
+        let key = module.ok_or(ModuleError::Absent)?.signing_key(text.trim_end())?;
+        Ok(SigningKey::Module(key))
     }
 
     /// Reads PKCS#8 in PEM, of whichever kind it is.
@@ -133,7 +158,8 @@ impl SigningKey {
         Ok(SigningKey::Ec(key, Algorithm::P384))
     }
 
-    pub(super) fn to_pem(&self) -> Result<Zeroizing<String>, TsaError> {
+    /// PKCS#8 in PEM, or the URI of a key in a module.
+    pub(super) fn to_text(&self) -> Result<Zeroizing<String>, TsaError> {
         const FAILED: TsaError = TsaError::Authority("a key could not be written");
         let pkcs8: Zeroizing<Vec<u8>> = match self {
             SigningKey::Rsa(key) => {
@@ -141,15 +167,21 @@ impl SigningKey {
                 Zeroizing::new(der.as_ref().to_vec())
             }
             SigningKey::Ec(key, _) => Zeroizing::new(key.to_pkcs8v1().map_err(|_| FAILED)?.as_ref().to_vec()),
+            SigningKey::Module(key) => return Ok(Zeroizing::new(format!("{}\n", key.uri()))),
         };
         let text = der::pem::encode_string(KEY_LABEL, der::pem::LineEnding::LF, &pkcs8);
         text.map(Zeroizing::new).map_err(|_| FAILED)
+    }
+
+    pub(super) fn is_in_module(&self) -> bool {
+        matches!(self, SigningKey::Module(_))
     }
 
     pub(super) fn algorithm(&self) -> Algorithm {
         match self {
             SigningKey::Rsa(_) => Algorithm::Rsa3072,
             SigningKey::Ec(_, algorithm) => *algorithm,
+            SigningKey::Module(key) => key.algorithm(),
         }
     }
 
@@ -158,6 +190,7 @@ impl SigningKey {
         match self {
             SigningKey::Rsa(key) => key.public_key().as_ref(),
             SigningKey::Ec(key, _) => key.public_key().as_ref(),
+            SigningKey::Module(key) => key.public_bytes(),
         }
     }
 
@@ -177,6 +210,25 @@ impl SigningKey {
             SigningKey::Ec(key, _) => {
                 Ok(key.sign(&SystemRandom::new(), message).map_err(|_| FAILED)?.as_ref().to_vec())
             }
+            SigningKey::Module(key) => Ok(key.sign_digest(&key.algorithm().digest().of(message))?),
+        }
+    }
+
+    /// Whether what it signs verifies under a certified key. A module may hold halves of two pairs under one id, so comparing the
+    /// public one is not enough.
+    pub(super) fn belongs_to(&self, certified: &SubjectPublicKeyInfoOwned) -> Result<bool, TsaError> {
+        const TEXT: &[u8] = b"whether key and certificate belong together";
+        if self.public()? != *certified {
+            return Ok(false);
+        }
+        match self {
+            SigningKey::Module(_) => {
+                let algorithm = self.algorithm();
+                let signature = self.sign(TEXT)?;
+                Ok(verify_signature(certified, &algorithm.signature(), Some(algorithm.digest()), TEXT, &signature)
+                    .is_ok())
+            }
+            SigningKey::Rsa(_) | SigningKey::Ec(..) => Ok(true),
         }
     }
 }

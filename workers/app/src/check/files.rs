@@ -20,8 +20,9 @@ pub fn check(folder: &Folder) -> [Line; 2] {
     let mut authority = Line::new("I8", "the authority's keys belong to its certificates");
     if folder.tsa().exists() {
         authority.looked_at = 1;
-        if let Err(error) = Authority::check(&folder.tsa()) {
-            authority.fault(error.to_string());
+        let checked = folder.authority().map_err(|error| error.to_string());
+        if let Err(error) = checked.and_then(|place| Authority::check(place).map_err(|error| error.to_string())) {
+            authority.fault(error);
         }
     }
     [tokens, authority]

@@ -9,7 +9,7 @@ pub enum Keys {
     /// Show whether the key file is sealed, and how many keys it holds; never one of them
     #[command(after_help = "Example:\n  zegel keys status --data /var/lib/zegel")]
     Status,
-    /// Seal the key file under the passphrase that the setting keys.passphrase names
+    /// Seal the key file under the module of the setting keys.module, or else the passphrase of keys.passphrase
     #[command(
         after_help = "Example:\n  ZEGEL_KEYS__PASSPHRASE=file:/run/secrets/zegel zegel keys seal --data /var/lib/zegel"
     )]

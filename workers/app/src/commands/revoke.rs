@@ -42,7 +42,7 @@ pub fn run(
         let told = format!("unit {unit} would be revoked from {} on ({reason})", utc(at));
         return Ok(Report::new(json!({ "unit": unit, "since": at, "revoked": false }), told));
     }
-    let list = Authority::revoke(&place, unit, at, why, now).map_err(failure)?;
+    let list = Authority::revoke(folder.authority()?, unit, at, why, now).map_err(failure)?;
     let path = place.join("ca.pem");
     let pem = std::fs::read_to_string(&path).map_err(crate::failed::at(&path))?;
     let list = TrustAnchor::from_pem(&pem).and_then(|anchor| Crl::read(&list, &anchor)).map_err(failure)?;

@@ -20,8 +20,10 @@ pub fn run(place: &Place) -> Result<Report, Failed> {
         return Err(Failed::refused("roles-embedded", text));
     }
     telemetry::start(&config.log);
-    if config.keys.passphrase == Source::Nowhere {
-        tracing::warn!("the key file is not sealed: whoever has it has every key (setting keys.passphrase)");
+    if config.keys.passphrase == Source::Nowhere && config.keys.module.is_empty() {
+        tracing::warn!(
+            "the key file is not sealed: whoever has it has every key (settings keys.passphrase, keys.module)"
+        );
     }
     let begun = Instant::now();
     platform::runtime()?.block_on(async {
