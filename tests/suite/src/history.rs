@@ -56,14 +56,24 @@ pub struct History {
     pub events: Vec<String>,
 }
 
-/// Repeats a call until it is answered for good, through kills and restarts; none when the run ends first.
-fn until_answered<T>(stop: &AtomicBool, mut call: impl FnMut() -> Result<Option<T>, String>) -> Option<T> {
+/// How long a call may stay without an answer after the load was told to stop: then the troubles are over.
+const SETTLE: Duration = Duration::from_secs(120);
+
+/// Repeats a call until it is answered, also after the load was told to stop: what was sent and not answered may have been taken, and
+/// the check could not say whether it belongs into a box.
+fn until_answered<T>(stop: &AtomicBool, mut call: impl FnMut() -> Result<Option<T>, String>) -> T {
+    let mut stopped = None;
     loop {
-        match call() {
-            Ok(Some(answer)) => return Some(answer),
-            Ok(None) | Err(_) if stop.load(Ordering::SeqCst) => return None,
-            Ok(None) | Err(_) => thread::sleep(Duration::from_millis(5)),
+        let why = match call() {
+            Ok(Some(answer)) => return answer,
+            Ok(None) => "it was not accepted".to_owned(),
+            Err(error) => error,
+        };
+        if stop.load(Ordering::SeqCst) {
+            let since: Instant = *stopped.get_or_insert_with(Instant::now);
+            assert!(since.elapsed() < SETTLE, "nothing is answered {SETTLE:?} after the troubles: {why}");
         }
+        thread::sleep(Duration::from_millis(5));
     }
 }
 
@@ -94,7 +104,6 @@ pub fn submitter(
                 );
                 Ok((status == 202).then_some(answer))
             });
-            let Some(answer) = answer else { return history };
             history.submissions.push((answer["submission"].as_str().expect("an id").to_owned(), title));
             if stop.load(Ordering::SeqCst) {
                 break;
@@ -121,7 +130,6 @@ pub fn stamper(client: Client, hospital: &'static str, stop: Arc<AtomicBool>) ->
                 assert!(status != 409, "a repeated entry is refused: {answer}");
                 Ok(answer["answers"].as_array().cloned())
             });
-            let Some(answers) = answers else { return history };
             for ((reference, hash), answer) in offered.into_iter().zip(answers) {
                 assert_eq!(answer["is"], "accepted", "an entry is not accepted: {answer}");
                 history.entries.insert(reference, (hash, answer["earliest_bag"].as_u64().expect("a bag")));
@@ -147,11 +155,11 @@ fn mutator(client: Client, stop: Arc<AtomicBool>) -> JoinHandle<History> {
             let body = serde_json::json!({
                 "feed": "registry", "event": event, "ssin": PERSONS[n as usize % 4], "kind": "address", "date": "2026-11-01"
             });
-            let taken = until_answered(&stop, || client.post("/v1/mutations", &body).map(Some));
-            if taken.is_none() || stop.load(Ordering::SeqCst) {
+            until_answered(&stop, || client.post("/v1/mutations", &body).map(Some));
+            history.events.push(event);
+            if stop.load(Ordering::SeqCst) {
                 return history;
             }
-            history.events.push(event);
             thread::sleep(Duration::from_millis(12));
         }
         history
