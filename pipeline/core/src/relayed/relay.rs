@@ -35,11 +35,23 @@ pub(crate) struct Relay {
     /// The last number confirmed that the store knows of.
     recorded: u64,
     recorded_at: Instant,
+    /// Sends fail since some turns: said once, not five times a second for as long as a broker is away.
+    failing: bool,
 }
 
 impl Relay {
     pub fn new(slot: Slot, store: Arc<dyn Outbox>, transport: Arc<dyn Transport>, progress: Watch) -> Relay {
-        Relay { slot, store, transport, progress, epoch: 0, confirmed: 0, recorded: 0, recorded_at: Instant::now() }
+        Relay {
+            slot,
+            store,
+            transport,
+            progress,
+            epoch: 0,
+            confirmed: 0,
+            recorded: 0,
+            recorded_at: Instant::now(),
+            failing: false,
+        }
     }
 
     async fn send(&mut self) -> Result<bool, Loss> {
@@ -53,11 +65,16 @@ impl Relay {
         let outcomes = self.transport.send(lane, messages.into_iter().map(parcel).collect()).await;
         for (number, outcome) in numbers.into_iter().zip(outcomes) {
             if let Err(error) = outcome {
-                tracing::warn!(slot = %self.slot, %error, "a message was not confirmed and is sent again");
+                if !std::mem::replace(&mut self.failing, true) {
+                    tracing::warn!(slot = %self.slot, %error, "a message was not confirmed and is sent again until it is");
+                }
                 tokio::time::sleep(RETRY).await;
                 break;
             }
             self.confirmed = number;
+            if std::mem::take(&mut self.failing) {
+                tracing::info!(slot = %self.slot, "messages are confirmed again");
+            }
         }
         Ok(true)
     }
