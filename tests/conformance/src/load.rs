@@ -15,7 +15,21 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 use zegel_core::transport::{Lane, Mark, Parcel, Transport};
-use zegel_core::{BatchLimits, Sealed, Slot};
+use zegel_core::{BatchLimits, BrokerError, Sealed, Slot};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// How often and how long a network is silent, and what is expected of a transport then.
+pub struct Silences {
+    /// How often.
+    pub times: u32,
+    /// How long, after a send was refused.
+    pub lasting: Duration,
+    /// A send into the silence fails within this.
+    pub refused_within: Duration,
+    /// A half-open connection is replaced within this.
+    pub noticed_within: Duration,
+}
 
 /// What a relay takes at a time.
 const BATCH: u64 = 100;
@@ -144,6 +158,26 @@ impl Load {
                 proxy.cut();
             }
             self.reconnected(proxy, before, within).await;
+        }
+    }
+
+    /// Holds everything back for `silence`, then leaves every connection half open, so many times: a send into the silence
+    /// fails in time, and half-open connections are noticed in time.
+    pub async fn through_silences(&self, proxy: &Proxy, sending: &dyn Transport, silences: Silences) {
+        for _ in 0..silences.times {
+            proxy.hold(true);
+            let since = Instant::now();
+            let refused = sending.send(Lane::of(single()), vec![parcel(1)]).await; // a repetition, should it arrive
+            assert!(matches!(refused[..], [Err(BrokerError::Unavailable(_))]), "sent into silence: {refused:?}");
+            let waited = since.elapsed();
+            assert!(waited < silences.refused_within, "a send waited {waited:?} for a silent network");
+            tokio::time::sleep(silences.lasting).await;
+            proxy.hold(false);
+            self.more(500, MINUTE).await;
+            let before = proxy.connections();
+            proxy.half_open();
+            let took = self.reconnected(proxy, before, MINUTE).await;
+            assert!(took < silences.noticed_within, "half-open connections were noticed after {took:?}");
         }
     }
 

@@ -1,6 +1,6 @@
 //! What networks, machines and full memories do, under load.
 
-use crate::load::{Load, kills, pair, parcel, rounds, silence, single};
+use crate::load::{Load, Silences, kills, pair, parcel, rounds, silence, single};
 use crate::node::Node;
 use crate::place::Place;
 use crate::place_or_skip;
@@ -41,22 +41,13 @@ async fn a_silent_network_and_half_open_connections_are_noticed() {
     quick.options.send_within = Duration::from_secs(2);
     let (sending, reading) = (quick.connect().await, quick.connect().await);
     let load = Load::begin(sending.clone(), reading.clone()).await;
-    // Longer than two heartbeats.
-    let silence = silence(Duration::from_secs(4));
-    for _ in 0..kills(1) {
-        proxy.hold(true);
-        let since = Instant::now();
-        let refused = sending.send(Lane::of(single()), vec![parcel(1)]).await; // a repetition, should it arrive
-        assert!(matches!(refused[..], [Err(BrokerError::Unavailable(_))]), "sent into silence: {refused:?}");
-        assert!(since.elapsed() < Duration::from_secs(4), "a send waited {:?} for a silent network", since.elapsed());
-        tokio::time::sleep(silence).await;
-        proxy.hold(false);
-        load.more(500, MINUTE).await;
-        let before = proxy.connections();
-        proxy.half_open();
-        let took = load.reconnected(&proxy, before, MINUTE).await;
-        assert!(took < Duration::from_secs(20), "half-open connections were noticed after {took:?}");
-    }
+    let silences = Silences {
+        times: kills(1),
+        lasting: silence(Duration::from_secs(4)), // longer than two heartbeats
+        refused_within: Duration::from_secs(4),
+        noticed_within: Duration::from_secs(20),
+    };
+    load.through_silences(&proxy, &*sending, silences).await;
     load.end("silence").await;
     sending.close().await;
     reading.close().await;

@@ -4,7 +4,7 @@ use crate::place::Place;
 use std::sync::Arc;
 use zegel_amqp::Amqp;
 
-pub(crate) use zegel_conformance::load::{Load, kills, parcel, rounds, silence, single};
+pub(crate) use zegel_conformance::load::{Load, Silences, kills, parcel, rounds, silence, single};
 
 /// Two connections through the proxy, one transport for each side, as two processes have.
 pub(crate) async fn pair(place: &Place, through: &str) -> (Arc<Amqp>, Arc<Amqp>) {

@@ -5,11 +5,10 @@
 use crate::broker::{Broker, Place};
 use std::net::TcpListener;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-use zegel_conformance::load::{Load, kills, parcel, rounds, silence, single};
+use std::time::Duration;
+use zegel_conformance::load::{Load, Silences, kills, rounds, silence};
 use zegel_conformance::proxy::Proxy;
-use zegel_core::BrokerError;
-use zegel_core::transport::{Lane, Transport as _};
+use zegel_core::transport::Transport as _;
 use zegel_kafka::Options;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -31,21 +30,13 @@ async fn cuts_silence_and_half_open_connections_lose_nothing_and_keep_the_order(
     let (sending, reading) = (place.verified().await, place.verified().await);
     let load = Load::begin(sending.clone(), reading.clone()).await;
     load.through_cuts(&proxy, rounds(5), MINUTE).await;
-    let silence = silence(Duration::from_secs(2));
-    for _ in 0..kills(1) {
-        proxy.hold(true);
-        let since = Instant::now();
-        let refused = sending.send(Lane::of(single()), vec![parcel(1)]).await; // a repetition, should it arrive
-        assert!(matches!(refused[..], [Err(BrokerError::Unavailable(_))]), "sent into silence: {refused:?}");
-        assert!(since.elapsed() < Duration::from_secs(6), "a send waited {:?} for a silent network", since.elapsed());
-        tokio::time::sleep(silence).await;
-        proxy.hold(false);
-        load.more(500, MINUTE).await;
-        let before = proxy.connections();
-        proxy.half_open();
-        let took = load.reconnected(&proxy, before, MINUTE).await;
-        assert!(took < Duration::from_secs(40), "half-open connections were noticed after {took:?}");
-    }
+    let silences = Silences {
+        times: kills(1),
+        lasting: silence(Duration::from_secs(2)),
+        refused_within: Duration::from_secs(6),
+        noticed_within: Duration::from_secs(40),
+    };
+    load.through_silences(&proxy, &*sending, silences).await;
     load.end("cut, silent and half open").await;
     sending.close().await;
     reading.close().await;
