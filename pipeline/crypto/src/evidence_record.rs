@@ -1,23 +1,30 @@
-//! Evidence records (RFC 4998): later time stamps over earlier ones, so that evidence outlives certificates.
+//! Evidence records (RFC 4998): later time stamps over earlier ones, so that evidence outlives certificates and digests.
 //!
-//! A record here is one chain: the first archive time stamp is the token over the data itself, each further one is over the
-//! SHA-256 of the token before it, together with others of its group in a hash tree (section 4.2), so that one token renews
-//! thousands. This is *time-stamp renewal* (section 5.2); a record with several chains, which a change of the digest would
-//! need (*hash-tree renewal*), with attributes or with encryption, is refused and not half understood.
+//! A record is a sequence of chains. In a chain, each archive time stamp is over the digest of the token before it, together with
+//! others of its group in a hash tree (section 4.2), so that one token renews thousands: *time-stamp renewal* (section 5.2),
+//! before a certificate ends. The first time stamp of the first chain is the token over the data itself. Before a digest
+//! weakens, *hash-tree renewal* (section 5.3) begins the next chain, in another digest, over `H(H(data) ‖ H(all chains before))`.
+//! All of a chain is in one digest, that of its tokens' imprints. From its second chain on a record may be about a group of data
+//! objects (section 4.2), such as a document and its salt, whose first chain bound them in another way. Records with
+//! attributes or with encryption are refused and not half understood.
 //! Failure behaviour: [`RecordError`] names the rule that is broken.
 
-use crate::hash::{Hasher, sha256};
-use crate::tsa::{TokenInfo, response_of};
-use const_oid::db::rfc5912::ID_SHA_256;
+mod tree;
+
+#[cfg(test)]
+mod tests;
+
+use crate::tsa::{Digest, TokenInfo, imprint_digest, response_of};
 use der::asn1::OctetString;
 use der::{Any, Decode, Encode, Sequence};
-use schemas::Sha256;
 use spki::AlgorithmIdentifierOwned;
+pub use tree::{Reduced, above, climb, node, tree};
+use tree::{joins, root};
 
 /// Largest record that is read: a token of some kilobytes for each few years.
 const RECORD_MAX: usize = 1 << 20;
-/// Most archive time stamps in a chain.
-const CHAIN_MAX: usize = 100;
+/// Most archive time stamps in a record.
+const STAMPS_MAX: usize = 100;
 
 /// Why bytes are no evidence record, or not one that holds.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -60,76 +67,60 @@ struct ArchiveTimeStamp {
     time_stamp: Any,
 }
 
-/// The part of a group's hash tree that leads from one leaf to the root (`reducedHashtree`).
-pub type Reduced = Vec<Vec<Sha256>>;
-
-/// A record of one chain.
+/// Time stamps in one digest.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EvidenceRecord(Vec<ArchiveTimeStamp>);
-
-/// The root over a group, and what leads to it from each of its members.
-#[must_use]
-pub fn tree(leaves: &[Sha256]) -> (Sha256, Vec<Reduced>) {
-    let mut paths: Vec<Reduced> = vec![Vec::new(); leaves.len()];
-    // Each node, with the leaves under it.
-    let mut level: Vec<(Sha256, std::ops::Range<usize>)> =
-        leaves.iter().enumerate().map(|(at, leaf)| (*leaf, at..at + 1)).collect();
-    if let [(leaf, _)] = level.as_slice() {
-        // A group of one is hashed once all the same, so that every renewal has the same form.
-        return (joined(&[*leaf]), vec![vec![vec![*leaf]]]);
-    }
-    while level.len() > 1 {
-        level = level.chunks(2).map(|pair| pair_of(pair, &mut paths)).collect();
-    }
-    (level.first().map_or_else(|| sha256(&[]), |(root, _)| *root), paths)
+struct Chain {
+    digest: Digest,
+    stamps: Vec<ArchiveTimeStamp>,
 }
 
-fn pair_of(pair: &[(Sha256, std::ops::Range<usize>)], paths: &mut [Reduced]) -> (Sha256, std::ops::Range<usize>) {
-    let [(left, one), (right, other)] = pair else { return pair[0].clone() };
-    for (node, sibling, under) in [(left, right, one), (right, left, other)] {
-        for path in &mut paths[under.clone()] {
-            // The first list holds the member itself, later ones only what is put to the hash below.
-            path.push(if path.is_empty() { sorted(&[*node, *sibling]) } else { vec![*sibling] });
-        }
-    }
-    (joined(&[*left, *right]), one.start..other.end)
-}
-
-fn sorted(hashes: &[Sha256]) -> Vec<Sha256> {
-    let mut hashes = hashes.to_vec();
-    hashes.sort_unstable();
-    hashes
-}
-
-/// The hash over hashes in binary ascending order (section 4.2).
-fn joined(hashes: &[Sha256]) -> Sha256 {
-    let mut hasher = Hasher::new();
-    sorted(hashes).iter().for_each(|hash| hasher.update(&hash.0));
-    hasher.finish()
-}
-
-/// Where a reduced tree leads from a member; none when the member is not in it (section 4.3).
-fn root(member: &Sha256, reduced: &Reduced) -> Option<Sha256> {
-    let (first, rest) = reduced.split_first()?;
-    let start = first.contains(member).then(|| joined(first))?;
-    Some(rest.iter().fold(start, |hash, list| joined(&[list.as_slice(), &[hash]].concat())))
-}
+/// A record of at least one chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EvidenceRecord(Vec<Chain>);
 
 impl EvidenceRecord {
     /// A record that begins with a token over the data itself, DER.
     ///
     /// # Errors
-    /// [`RecordError::Form`] when it is not DER.
+    /// [`RecordError::Form`] when it is not DER of a token.
     pub fn begin(token: &[u8]) -> Result<EvidenceRecord, RecordError> {
-        Ok(EvidenceRecord(vec![ArchiveTimeStamp { reduced: None, time_stamp: Any::from_der(token)? }]))
+        let stamp = ArchiveTimeStamp { reduced: None, time_stamp: Any::from_der(token)? };
+        Ok(EvidenceRecord(vec![Chain { digest: digest_of(&stamp)?, stamps: vec![stamp] }]))
     }
 
-    /// What a renewal has to stamp: the SHA-256 of the last token.
+    /// The digest of the last chain, in which time stamps are renewed.
+    ///
+    /// # Errors
+    /// [`RecordError::Form`].
+    pub fn digest(&self) -> Result<Digest, RecordError> {
+        self.0.last().map(|chain| chain.digest).ok_or(RecordError::Form)
+    }
+
+    /// What a time-stamp renewal has to stamp: the digest of the last token.
     ///
     /// # Errors
     /// [`RecordError::Form`] when it does not encode.
-    pub fn renewed_digest(&self) -> Result<Sha256, RecordError> {
-        self.0.last().map_or(Err(RecordError::Form), digest)
+    pub fn renewed_digest(&self) -> Result<Vec<u8>, RecordError> {
+        let chain = self.0.last().ok_or(RecordError::Form)?;
+        let last = chain.stamps.last().ok_or(RecordError::Form)?;
+        Ok(chain.digest.of(&last.time_stamp.to_der()?))
+    }
+
+    /// What a hash-tree renewal has to stamp; `data` is the digest of the data in the new algorithm.
+    ///
+    /// # Errors
+    /// [`RecordError::Form`] when it does not encode.
+    pub fn rehashed(&self, digest: Digest, data: &[u8]) -> Result<Vec<u8>, RecordError> {
+        rehashed(digest, data, &self.0)
+    }
+
+    /// The digest of all chains so far, `H(ArchiveTimeStampSequence)` of section 5.3: [`EvidenceRecord::rehashed`] of much data is
+    /// `digest.of(data ‖ this)`.
+    ///
+    /// # Errors
+    /// [`RecordError::Form`] when it does not encode.
+    pub fn chains_digest(&self, digest: Digest) -> Result<Vec<u8>, RecordError> {
+        chains_digest(digest, &self.0)
     }
 
     /// The last token, DER.
@@ -137,7 +128,7 @@ impl EvidenceRecord {
     /// # Errors
     /// [`RecordError::Form`].
     pub fn last_token(&self) -> Result<Vec<u8>, RecordError> {
-        Ok(self.0.last().ok_or(RecordError::Form)?.time_stamp.to_der()?)
+        Ok(self.stamps().last().ok_or(RecordError::Form)?.time_stamp.to_der()?)
     }
 
     /// Every token, DER, the first first.
@@ -145,24 +136,41 @@ impl EvidenceRecord {
     /// # Errors
     /// [`RecordError::Form`].
     pub fn tokens(&self) -> Result<Vec<Vec<u8>>, RecordError> {
-        self.0.iter().map(|stamp| Ok(stamp.time_stamp.to_der()?)).collect()
+        self.stamps().map(|stamp| Ok(stamp.time_stamp.to_der()?)).collect()
+    }
+
+    fn stamps(&self) -> impl Iterator<Item = &ArchiveTimeStamp> {
+        self.0.iter().flat_map(|chain| &chain.stamps)
     }
 
     /// Adds a token over the root of a tree in which [`EvidenceRecord::renewed_digest`] is a member.
     ///
     /// # Errors
-    /// [`RecordError::Form`] when the token is not DER.
+    /// [`RecordError::Form`] when the token is not DER; [`RecordError::Refused`] when it is over another digest.
     pub fn renew(&mut self, reduced: &Reduced, token: &[u8]) -> Result<(), RecordError> {
-        let octets = |hash: &Sha256| OctetString::new(hash.0.as_slice());
-        let lists = reduced.iter().map(|list| list.iter().map(octets).collect()).collect::<Result<_, _>>()?;
-        self.0.push(ArchiveTimeStamp { reduced: Some(lists), time_stamp: Any::from_der(token)? });
+        let stamp = archive_time_stamp(reduced, token)?;
+        let chain = self.0.last_mut().ok_or(RecordError::Form)?;
+        if digest_of(&stamp)? != chain.digest {
+            return Err(RecordError::Refused("a time stamp is over another digest than its chain"));
+        }
+        chain.stamps.push(stamp);
+        Ok(())
+    }
+
+    /// Begins a chain with a token over the root of a tree in which [`EvidenceRecord::rehashed`] is a member.
+    ///
+    /// # Errors
+    /// [`RecordError::Form`] when the token is not DER.
+    pub fn begin_chain(&mut self, reduced: &Reduced, token: &[u8]) -> Result<(), RecordError> {
+        let stamp = archive_time_stamp(reduced, token)?;
+        self.0.push(Chain { digest: digest_of(&stamp)?, stamps: vec![stamp] });
         Ok(())
     }
 
     /// How many tokens it holds.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.stamps().count()
     }
 
     /// Whether it holds no token, which is never so.
@@ -176,8 +184,18 @@ impl EvidenceRecord {
     /// # Errors
     /// [`RecordError::Form`].
     pub fn encode(&self) -> Result<Vec<u8>, RecordError> {
-        let digest = AlgorithmIdentifierOwned { oid: ID_SHA_256, parameters: None };
-        Ok(Record { version: 1, digest_algorithms: vec![digest], chains: vec![self.0.clone()] }.to_der()?)
+        Ok(Record { version: 1, digest_algorithms: self.algorithms(), chains: plain(&self.0) }.to_der()?)
+    }
+
+    /// Each digest once, in the order of its first chain.
+    fn algorithms(&self) -> Vec<AlgorithmIdentifierOwned> {
+        let mut used: Vec<Digest> = Vec::new();
+        for chain in &self.0 {
+            if !used.contains(&chain.digest) {
+                used.push(chain.digest);
+            }
+        }
+        used.into_iter().map(Digest::identifier).collect()
     }
 
     /// Reads a record.
@@ -189,147 +207,152 @@ impl EvidenceRecord {
             return Err(RecordError::Form);
         }
         let record = Record::from_der(der)?;
-        let sha256_alone = matches!(record.digest_algorithms.as_slice(), [one] if one.oid == ID_SHA_256);
-        if record.version != 1 || !sha256_alone {
-            return Err(RecordError::Refused("it is not of version 1 over SHA-256"));
+        let stamps: usize = record.chains.iter().map(Vec::len).sum();
+        if record.chains.iter().any(Vec::is_empty) || stamps == 0 || stamps > STAMPS_MAX {
+            return Err(RecordError::Refused("it has a chain without time stamps, or too many of them"));
         }
-        let Ok([chain]) = <[_; 1]>::try_from(record.chains) else {
-            return Err(RecordError::Refused("it has not exactly one chain"));
-        };
-        if chain.is_empty() || chain.len() > CHAIN_MAX || chain[0].reduced.is_some() {
+        let begins = record.chains.first().and_then(|chain| chain.first());
+        if begins.is_none_or(|first| first.reduced.is_some()) {
             return Err(RecordError::Refused("its first time stamp is not over the data itself"));
         }
-        Ok(EvidenceRecord(chain))
+        let chain = |stamps: Vec<ArchiveTimeStamp>| {
+            let digest = stamps.first().ok_or(RecordError::Form).and_then(digest_of)?;
+            Ok::<_, RecordError>(Chain { digest, stamps })
+        };
+        let chains = record.chains.into_iter().map(chain).collect::<Result<_, _>>()?;
+        let read = EvidenceRecord(chains);
+        if record.version != 1 || record.digest_algorithms != read.algorithms() {
+            return Err(RecordError::Refused("it is not of version 1, or names other digests than it uses"));
+        }
+        Ok(read)
     }
 
-    /// Verifies every token, the first over the data with this digest, each later one over the token before it; `verify`
-    /// judges a `TimeStampResp` over a digest. Times must rise.
+    /// Verifies every token: the first over the data, each later one of a chain over the token before it, the first of a later
+    /// chain over the data and all chains before it. `data` gives the data's digest; `verify` judges a `TimeStampResp` over a
+    /// digest. Times must rise.
     ///
     /// # Errors
     /// See [`RecordError`].
     pub fn verify<E: std::fmt::Display>(
         &self,
-        data: &Sha256,
-        mut verify: impl FnMut(&[u8], &Sha256) -> Result<TokenInfo, E>,
+        data: impl Fn(Digest) -> Vec<u8>,
+        verify: impl FnMut(&[u8], Digest, &[u8]) -> Result<TokenInfo, E>,
+    ) -> Result<Vec<TokenInfo>, RecordError> {
+        self.verify_group(&data, |digest| vec![data(digest)], verify)
+    }
+
+    /// The same for data objects that stand in the record from its second chain on; `data` is what the first token is over.
+    ///
+    /// # Errors
+    /// See [`RecordError`].
+    pub fn verify_group<E: std::fmt::Display>(
+        &self,
+        data: impl Fn(Digest) -> Vec<u8>,
+        later: impl Fn(Digest) -> Vec<Vec<u8>>,
+        mut verify: impl FnMut(&[u8], Digest, &[u8]) -> Result<TokenInfo, E>,
     ) -> Result<Vec<TokenInfo>, RecordError> {
         let mut tokens: Vec<TokenInfo> = Vec::new();
-        for (index, stamp) in self.0.iter().enumerate() {
-            let imprint = match (&stamp.reduced, index.checked_sub(1)) {
-                (None, None) => *data,
-                (Some(lists), Some(before)) => {
-                    let leads = root(&digest(&self.0[before])?, &hashes(lists)?);
-                    leads.ok_or(RecordError::Refused("a renewal is not over the token before it"))?
+        for (at, chain) in self.0.iter().enumerate() {
+            for (within, stamp) in chain.stamps.iter().enumerate() {
+                let imprint = match (at, within) {
+                    (0, 0) => data(chain.digest),
+                    _ => self.imprint((at, within), stamp, &later)?,
+                };
+                let response = response_of(&stamp.time_stamp.to_der()?);
+                let failed = |error: E| RecordError::Token { index: tokens.len(), text: error.to_string() };
+                let token = verify(&response, chain.digest, &imprint).map_err(failed)?;
+                if tokens.last().is_some_and(|before| before.gen_time > token.gen_time) {
+                    return Err(RecordError::Refused("a renewal is older than the token before it"));
                 }
-                _ => return Err(RecordError::Refused("a renewal has no hash tree")),
-            };
-            let response = response_of(&stamp.time_stamp.to_der()?);
-            let token =
-                verify(&response, &imprint).map_err(|error| RecordError::Token { index, text: error.to_string() })?;
-            if tokens.last().is_some_and(|before| before.gen_time > token.gen_time) {
-                return Err(RecordError::Refused("a renewal is older than the token before it"));
+                tokens.push(token);
             }
-            tokens.push(token);
         }
         Ok(tokens)
     }
-}
 
-fn digest(stamp: &ArchiveTimeStamp) -> Result<Sha256, RecordError> {
-    Ok(sha256(&stamp.time_stamp.to_der()?))
-}
-
-fn hashes(lists: &[Vec<OctetString>]) -> Result<Reduced, RecordError> {
-    let one = |octets: &OctetString| octets.as_bytes().try_into().map(Sha256).map_err(|_| RecordError::Form);
-    lists.iter().map(|list| list.iter().map(one).collect()).collect()
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used)]
-mod tests {
-    use super::*;
-    use crate::tsa::{Algorithm, Authority, TrustAnchor, token_of, verify};
-    use proptest::prelude::*;
-    use schemas::Millis;
-
-    /// 2025-12-01T00:00:00Z
-    const BEGIN: Millis = Millis(1_764_547_200_000);
-    const DAY: i64 = 86_400_000;
-
-    fn authority() -> (tempfile::TempDir, Authority, TrustAnchor) {
-        let folder = tempfile::tempdir().unwrap();
-        let made = Authority::create_with(&folder.path().join("tsa"), "Zegel test", BEGIN, Algorithm::P256).unwrap();
-        let anchor = TrustAnchor::from_pem(made.ca_pem()).unwrap();
-        (folder, made, anchor)
-    }
-
-    fn token(authority: &Authority, imprint: &Sha256, day: i64) -> Vec<u8> {
-        token_of(&authority.stamp(imprint, None, BEGIN.plus(day * DAY)).unwrap()).unwrap()
-    }
-
-    #[test]
-    fn a_renewed_record_survives_its_encoding_and_holds_for_its_data_alone() {
-        let (_folder, authority, anchor) = authority();
-        let data: Vec<Sha256> = (0..5u8).map(|n| sha256(&[n])).collect();
-        let mut records: Vec<_> =
-            data.iter().map(|data| EvidenceRecord::begin(&token(&authority, data, 1)).unwrap()).collect();
-        for day in [2, 3] {
-            let members: Vec<Sha256> = records.iter().map(|record| record.renewed_digest().unwrap()).collect();
-            let (root, paths) = tree(&members);
-            let renewal = token(&authority, &root, day);
-            for (record, path) in records.iter_mut().zip(&paths) {
-                record.renew(path, &renewal).unwrap();
+    /// What a token that renews must be over: the root that its hash tree leads to.
+    fn imprint(
+        &self,
+        (at, within): (usize, usize),
+        stamp: &ArchiveTimeStamp,
+        data: &impl Fn(Digest) -> Vec<Vec<u8>>,
+    ) -> Result<Vec<u8>, RecordError> {
+        let chain = &self.0[at];
+        let members = match within.checked_sub(1) {
+            Some(before) => vec![chain.digest.of(&chain.stamps[before].time_stamp.to_der()?)],
+            None => {
+                let rehashed = |one: &Vec<u8>| rehashed(chain.digest, one, &self.0[..at]);
+                data(chain.digest).iter().map(rehashed).collect::<Result<_, _>>()?
             }
-        }
-        let check = |record: &EvidenceRecord, data: &Sha256| {
-            record.verify(data, |response, imprint| verify(response, imprint, &anchor))
         };
-        for (record, data) in records.iter().zip(&data) {
-            let read = EvidenceRecord::decode(&record.encode().unwrap()).unwrap();
-            assert_eq!(&read, record);
-            let times: Vec<i64> = check(&read, data).unwrap().iter().map(|t| t.gen_time.since(BEGIN) / DAY).collect();
-            assert_eq!(times, [1, 2, 3]);
-            assert!(matches!(check(&read, &sha256(b"other")), Err(RecordError::Token { index: 0, .. })));
-        }
-        // Another's tree, a renewal left out, and times that fall.
-        let mut mixed = records[0].clone();
-        mixed.0[1] = records[2].0[1].clone();
-        assert_eq!(check(&mixed, &data[0]), Err(RecordError::Refused("a renewal is not over the token before it")));
-        let mut short = records[0].clone();
-        short.0.remove(1);
-        assert!(check(&short, &data[0]).is_err());
+        let lists = stamp.reduced.as_ref().ok_or(RecordError::Refused("a renewal has no hash tree"))?;
+        let reduced = hashes(lists);
+        let root = root(chain.digest, &reduced).filter(|_| joins(&members, &reduced));
+        root.ok_or(RecordError::Refused("a renewal is not over what it renews"))
     }
 
-    #[test]
-    fn every_flipped_bit_of_a_record_is_refused() {
-        let (_folder, authority, anchor) = authority();
-        let data = sha256(b"data");
-        let mut record = EvidenceRecord::begin(&token(&authority, &data, 1)).unwrap();
-        let (root, paths) = tree(&[record.renewed_digest().unwrap(), sha256(b"neighbour")]);
-        record.renew(&paths[0], &token(&authority, &root, 2)).unwrap();
-        let good = record.encode().unwrap();
-        for bit in (0..good.len() * 8).step_by(61) {
-            let mut bytes = good.clone();
-            bytes[bit / 8] ^= 1 << (bit % 8);
-            let held = EvidenceRecord::decode(&bytes)
-                .and_then(|record| record.verify(&data, |response, imprint| verify(response, imprint, &anchor)));
-            assert!(held.is_err(), "bit {bit}");
-        }
+    /// How many chains it has.
+    #[must_use]
+    pub fn chains(&self) -> usize {
+        self.0.len()
     }
 
-    proptest! {
-        #[test]
-        fn every_member_of_a_group_leads_to_its_root_and_nothing_else_does(count in 1usize..70, other: [u8; 32]) {
-            let leaves: Vec<Sha256> = (0..count).map(|n| sha256(&n.to_be_bytes())).collect();
-            let (top, paths) = tree(&leaves);
-            for (leaf, path) in leaves.iter().zip(&paths) {
-                prop_assert_eq!(root(leaf, path), Some(top));
-                prop_assert_eq!(root(&Sha256(other), path), None);
-            }
-        }
-
-        #[test]
-        fn no_bytes_make_the_reader_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-            let _record = EvidenceRecord::decode(&bytes);
-        }
+    /// The digest of a chain, counted from 0, and what leads to its first token; none where there is no such chain.
+    #[must_use]
+    pub fn path(&self, chain: usize) -> Option<(Digest, Reduced)> {
+        let chain = self.0.get(chain)?;
+        let lists = chain.stamps.first().and_then(|stamp| stamp.reduced.as_deref());
+        Some((chain.digest, hashes(lists.unwrap_or_default())))
     }
+
+    /// Its first chains alone, at least one.
+    #[must_use]
+    pub fn until(&self, chains: usize) -> EvidenceRecord {
+        EvidenceRecord(self.0.iter().take(chains.max(1)).cloned().collect())
+    }
+
+    /// The chain of another record after those of this one, its first token reached by another path: the record of something
+    /// else in the same hash tree.
+    ///
+    /// # Errors
+    /// [`RecordError::Form`] when the other record has no such chain, or a hash cannot be encoded.
+    pub fn follow(&mut self, other: &EvidenceRecord, chain: usize, reduced: &Reduced) -> Result<(), RecordError> {
+        let mut chain = other.0.get(chain).cloned().ok_or(RecordError::Form)?;
+        let first = chain.stamps.first_mut().ok_or(RecordError::Form)?;
+        first.reduced = Some(octets(reduced)?);
+        self.0.push(chain);
+        Ok(())
+    }
+}
+
+/// `H(H(data) ‖ H(ArchiveTimeStampSequence))` of section 5.3.
+fn rehashed(digest: Digest, data: &[u8], chains: &[Chain]) -> Result<Vec<u8>, RecordError> {
+    Ok(digest.of(&[data, chains_digest(digest, chains)?.as_slice()].concat()))
+}
+
+fn chains_digest(digest: Digest, chains: &[Chain]) -> Result<Vec<u8>, RecordError> {
+    Ok(digest.of(&plain(chains).to_der()?))
+}
+
+/// The chains as they are encoded.
+fn plain(chains: &[Chain]) -> Vec<Vec<ArchiveTimeStamp>> {
+    chains.iter().map(|chain| chain.stamps.clone()).collect()
+}
+
+fn archive_time_stamp(reduced: &Reduced, token: &[u8]) -> Result<ArchiveTimeStamp, RecordError> {
+    Ok(ArchiveTimeStamp { reduced: Some(octets(reduced)?), time_stamp: Any::from_der(token)? })
+}
+
+fn octets(reduced: &Reduced) -> Result<Vec<Vec<OctetString>>, RecordError> {
+    let octets = |hash: &Vec<u8>| OctetString::new(hash.as_slice());
+    Ok(reduced.iter().map(|list| list.iter().map(octets).collect()).collect::<Result<_, _>>()?)
+}
+
+/// The digest that a token is over.
+fn digest_of(stamp: &ArchiveTimeStamp) -> Result<Digest, RecordError> {
+    imprint_digest(&response_of(&stamp.time_stamp.to_der()?)).map_err(|_| RecordError::Form)
+}
+
+fn hashes(lists: &[Vec<OctetString>]) -> Reduced {
+    lists.iter().map(|list| list.iter().map(|octets| octets.as_bytes().to_vec()).collect()).collect()
 }

@@ -36,7 +36,9 @@ pub use crl::{Crl, Reason, Revoked};
 pub use digest::Digest;
 pub use folder::Place;
 pub use foreign::{ForeignInfo, Roots, Trusted};
-pub use inspect::{CertificateFacts, certificate_facts, gen_time, request_nonce, response_of, serial, unit_ends};
+pub use inspect::{
+    CertificateFacts, certificate_facts, gen_time, imprint_digest, request_nonce, response_of, serial, unit_ends,
+};
 pub use request::{Failure, REQUEST_MAX, Request};
 pub use signing::Algorithm;
 pub use verify::{TokenInfo, TrustAnchor, Verifier, verify, verify_imprint};

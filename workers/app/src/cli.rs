@@ -20,7 +20,7 @@ pub use projects::{Draft, Encode, IdentityFiles, OptionalIdentity, Project, Rota
 pub use quarantine::Quarantine;
 pub use returns::{InboxGet, Return};
 pub use seals::{Call, Seals};
-pub use timestamp::{Side, Timestamp};
+pub use timestamp::{RehashIn, Renew, Side, Timestamp};
 
 use crate::failed::EXIT_HELP;
 use crate::roles::Role;

@@ -46,11 +46,15 @@ impl ExternalAuthority {
 }
 
 impl Stamper for ExternalAuthority {
-    fn stamp(&self, imprint: &Sha256, _not_before: Millis) -> Result<Stamped, StampError> {
+    fn stamp(&self, imprint: &Sha256, not_before: Millis) -> Result<Stamped, StampError> {
+        self.stamp_over(Digest::Sha256, &imprint.0, not_before)
+    }
+
+    fn stamp_over(&self, digest: Digest, hash: &[u8], _now: Millis) -> Result<Stamped, StampError> {
         let nonce = random_u64() >> 1;
-        let request = Request::over(Digest::Sha256, &imprint.0, Some(nonce)).map_err(|_| StampError::Away)?;
+        let request = Request::over(digest, hash, Some(nonce)).map_err(|_| StampError::Away)?;
         let response = self.ask(&request.encode())?;
-        let verified = self.roots.verify(&response, Digest::Sha256, &imprint.0).map_err(|error| {
+        let verified = self.roots.verify(&response, digest, hash).map_err(|error| {
             tracing::warn!(%error, "the external authority's answer does not verify");
             StampError::Unverified
         })?;

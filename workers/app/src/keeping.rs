@@ -15,7 +15,7 @@ use crate::commands::archive;
 use crate::config;
 use crate::failed::Failed;
 use crate::folder::Folder;
-use schemas::{Millis, Sha256};
+use schemas::Millis;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +27,7 @@ use zegel_archive::renewal;
 use zegel_archive::writer::Writer;
 use zegel_core::Clock;
 use zegel_core::clock::SystemClock;
+use zegel_crypto::tsa::Digest;
 use zegel_timestamp::Stamper;
 use zegel_timestamp::schedule::Schedule;
 
@@ -148,7 +149,7 @@ impl Keeping {
         let due = renewal::due(&archive, now.plus(self.renew_ms))?;
         if !due.is_empty() {
             let mut writer = Writer::open(folder, hospital, side)?;
-            done.renewed = renewal::renew(due, &mut writer, |root| self.stamp(root, now))?;
+            done.renewed = renewal::renew(due, &mut writer, |digest, root| self.stamp(digest, root, now))?;
             writer.finish()?;
         }
         if let Some(keep_ms) = self.keep_ms
@@ -159,8 +160,11 @@ impl Keeping {
         Ok(done)
     }
 
-    fn stamp(&self, root: &Sha256, now: Millis) -> Result<Vec<u8>, ArchiveError> {
+    fn stamp(&self, digest: Digest, root: &[u8], now: Millis) -> Result<Vec<u8>, ArchiveError> {
         let failed = |rule: String| ArchiveError::Input { what: "time-stamp authority".to_owned(), rule };
-        self.stamper.stamp(root, now).map(|stamped| stamped.response).map_err(|error| failed(error.to_string()))
+        self.stamper
+            .stamp_over(digest, root, now)
+            .map(|stamped| stamped.response)
+            .map_err(|error| failed(error.to_string()))
     }
 }

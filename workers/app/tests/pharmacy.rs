@@ -102,7 +102,9 @@ fn every_command_on_the_pharmacys_page_does_what_the_page_says() {
     let blocks: Vec<&str> = text.split("```sh\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
     assert!(blocks.len() >= 6, "the page has lost its commands");
     for block in blocks {
-        let output = command(folder, "sh", &["-e", "-c", block]).env("PATH", &path).output().unwrap();
+        let authority = format!("{}/timestamp", platform.url);
+        let output =
+            command(folder, "sh", &["-e", "-c", block]).env("PATH", &path).env("TSA", authority).output().unwrap();
         let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
         assert!(output.status.success(), "{block}\n{said}");
     }
@@ -110,6 +112,12 @@ fn every_command_on_the_pharmacys_page_does_what_the_page_says() {
     assert_eq!((tally["stamped"].as_u64(), tally["waiting"].as_u64()), (Some(5), Some(0)));
     let report: Value = serde_json::from_slice(&fs::read(folder.join("own.json")).unwrap()).unwrap();
     assert_eq!(report["verdict"], "clean");
+    let report: Value = serde_json::from_slice(&fs::read(folder.join("later.json")).unwrap()).unwrap();
+    assert_eq!(
+        (&report["verdict"], &report["evidence"]["document_in"]),
+        (&json!("clean"), &json!("sha-512")),
+        "{report}"
+    );
     witnessed(folder);
     refusals(folder);
     drop(platform);

@@ -19,6 +19,7 @@ pub mod openssl;
 pub mod reader;
 pub mod reconcile;
 pub mod record;
+pub mod rehash;
 pub mod renewal;
 pub mod report;
 pub mod segment;

@@ -7,6 +7,7 @@
 use crate::error::ArchiveError;
 use crate::finding::{Class, Findings, Place};
 use schemas::Sha256;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU8, Ordering};
 use zegel_crypto::hash::Hasher;
 
@@ -181,6 +182,28 @@ fn document(line: &[u8]) -> Option<(u64, Sha256)> {
     }
 }
 
+/// The salts of a list by the SHA-256 of their documents: one document may stand under several references.
+///
+/// # Errors
+/// [`ArchiveError::Input`] with the line's number.
+pub fn salts(text: &str) -> Result<HashMap<Sha256, Vec<[u8; SALT]>>, ArchiveError> {
+    let mut found: HashMap<Sha256, Vec<[u8; SALT]>> = HashMap::new();
+    for (number, line) in (1..).zip(text.lines()) {
+        let mut fields = line.split(',').map(str::trim).skip(1);
+        let (hash, salt) = (fields.next().unwrap_or_default(), fields.next());
+        match (hexadecimal(hash.as_bytes()), salt.map(|salt| hexadecimal(salt.as_bytes()))) {
+            (Some(hash), Some(Some(salt))) => found.entry(Sha256(hash)).or_default().push(salt),
+            (Some(_), None) => {}
+            (None, _) if line.trim().is_empty() => {}
+            _ => {
+                let rule = "must be REF,SHA-256 or REF,SHA-256,SALT in hexadecimal";
+                return Err(ArchiveError::input(format!("list of documents, line {number}"), rule));
+            }
+        }
+    }
+    Ok(found)
+}
+
 /// Two digits a byte, in either case.
 fn hexadecimal<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
     let mut bytes = [0; N];
@@ -234,6 +257,9 @@ mod tests {
         let list = Documents::parse(&format!("7,{},{salt}\n", hex::encode([1; 32]))).unwrap();
         let expected = salted(&hex::decode(salt).unwrap(), &Sha256([1; 32]));
         assert!(list.meet(7, &expected, &mut 0) && !list.meet(7, &Sha256([1; 32]), &mut 0));
+        let salts = salts(&format!("7,{},{salt}\n8,{}\n", hex::encode([1; 32]), hex::encode([2; 32]))).unwrap();
+        assert_eq!(salts[&Sha256([1; 32])], [<[u8; SALT]>::try_from(hex::decode(salt).unwrap()).unwrap()]);
+        assert!(salts.len() == 1 && super::salts("\n7,ab,00").unwrap_err().to_string().contains("line 2"));
         for (text, number) in [("1,ab", 1), ("\n-1,", 2), ("x", 1)] {
             let error = Documents::parse(text).unwrap_err().to_string();
             assert!(error.contains(&format!("line {number}")), "{error}");

@@ -77,6 +77,7 @@ fn archive(out: &mut String, part: &Part) {
         ("Time stamps that verify", format!("{} of {}", overview.tokens, overview.bags)),
         ("Time-stamp policies", overview.policies.join(", ")),
         ("Renewed since (RFC 4998)", overview.renewed.to_string()),
+        ("Documents hashed anew (RFC 4998)", overview.documents_rehashed.to_string()),
         ("Platform's log", log(&overview.log)),
         ("Documents looked for", overview.documents.to_string()),
     ] {

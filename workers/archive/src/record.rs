@@ -8,6 +8,7 @@
 //! | 3 | [`Renewal`] | CBOR map: 1 sequence of the bag, 2 evidence record (RFC 4998, DER) |
 //! | 4 | [`Foreign`] | CBOR map: 1 time-stamp response, 2 bag as the hospital sent it, 3 sequence of the bag that holds its hash |
 //! | 5 | [`LogProof`] | CBOR map: 1 sequence of the bag, 2 proof (C2SP tlog-proof, text) |
+//! | 6 | [`Leaves`] | CBOR map: 1 sequence of the bag, 2 which chain of its evidence record, from 0, 3 array of documents: array of reference and hashes |
 //! | 255 | index | see [`crate::segment`] |
 //!
 //! XML, responses and headers are kept byte for byte as they were stamped, sent or received.
@@ -35,6 +36,8 @@ pub mod kinds {
     pub const FOREIGN: u8 = 4;
     /// That a bag stands in the log.
     pub const LOG_PROOF: u8 = 5;
+    /// Documents of a bag that were hashed anew with it.
+    pub const LEAVES: u8 = 6;
     /// The last record of a sealed segment.
     pub const INDEX: u8 = 255;
 }
@@ -92,6 +95,17 @@ pub struct Renewal<'a> {
     pub sequence: u64,
     /// The evidence record, DER.
     pub record: &'a [u8],
+}
+
+/// Documents of a bag that were hashed anew with it (hash-tree renewal).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leaves {
+    /// Which bag.
+    pub sequence: u64,
+    /// Which chain of its evidence record they stand in, from 0; never 0.
+    pub chain: u64,
+    /// References, rising, each with the hashes of its document and, where there is one, its salt.
+    pub documents: Vec<(u64, Vec<Vec<u8>>)>,
 }
 
 /// That a bag stands in the platform's log.
@@ -224,6 +238,53 @@ impl<'a> Renewal<'a> {
     }
 }
 
+/// Most hashes of one document: its own and its salt's.
+const HASHES_MAX: u64 = 2;
+
+impl Leaves {
+    pub(crate) fn encode(&self) -> Result<Vec<u8>, ArchiveError> {
+        let sizes =
+            self.documents.iter().map(|(_, hashes)| 16 + hashes.iter().map(|hash| hash.len() + 8).sum::<usize>());
+        if sizes.sum::<usize>() > BODY_MAX - 1_024 {
+            return Err(ArchiveError::TooLarge("documents of one bag"));
+        }
+        Ok(written(|out| {
+            out.map(3)?.u8(1)?.u64(self.sequence)?.u8(2)?.u64(self.chain)?.u8(3)?.array(self.documents.len() as u64)?;
+            for (reference, hashes) in &self.documents {
+                out.array(1 + hashes.len() as u64)?.u64(*reference)?;
+                for hash in hashes {
+                    out.bytes(hash)?;
+                }
+            }
+            Ok(())
+        }))
+    }
+
+    /// Reads a body.
+    ///
+    /// # Errors
+    /// [`NotARecord`].
+    pub fn decode(body: &[u8]) -> Result<Leaves, NotARecord> {
+        let mut input = Fields::open(body, 3)?;
+        let sequence = input.next()?.u64()?;
+        let chain = input.next()?.u64()?;
+        let array = input.next()?;
+        let count = array.array()?.ok_or(NotARecord)?;
+        let mut documents = Vec::new();
+        for _ in 0..count {
+            let length = array.array()?.ok_or(NotARecord)?;
+            if !(2..=1 + HASHES_MAX).contains(&length) {
+                return Err(NotARecord);
+            }
+            let reference = array.u64()?;
+            let hashes = (1..length).map(|_| Ok(array.bytes()?.to_vec())).collect::<Result<_, NotARecord>>()?;
+            documents.push((reference, hashes));
+        }
+        input.end()?;
+        Ok(Leaves { sequence, chain, documents })
+    }
+}
+
 impl<'a> LogProof<'a> {
     pub(crate) fn encode(&self) -> Vec<u8> {
         written(|out| {
@@ -319,6 +380,11 @@ mod tests {
         assert_eq!(Material::decode(&material.encode()), Ok(material));
         let renewal = Renewal { sequence: 7, record: b"r" };
         assert_eq!(Renewal::decode(&renewal.encode()), Ok(renewal));
+        let leaves = Leaves { sequence: 7, chain: 1, documents: vec![(1, vec![vec![1]]), (4, vec![vec![2], vec![3]])] };
+        assert_eq!(Leaves::decode(&leaves.encode().unwrap()), Ok(leaves.clone()));
+        for documents in [vec![(1, vec![])], vec![(1, vec![vec![1], vec![2], vec![3]])]] {
+            assert_eq!(Leaves::decode(&Leaves { documents, ..leaves.clone() }.encode().unwrap()), Err(NotARecord));
+        }
         let proof = LogProof { sequence: 7, text: "p" };
         assert_eq!(LogProof::decode(&proof.encode()), Ok(proof));
         let foreign = Foreign { tsr: b"t", bytes: b"b", held_by: 3 };

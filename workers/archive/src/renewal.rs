@@ -1,31 +1,31 @@
-//! Renews the time stamps of an archive before their certificates end (RFC 4998, time-stamp renewal).
+//! Renews the time stamps of an archive before their certificates end (RFC 4998 section 5.2); see [`crate::rehash`] for what is
+//! done before a digest weakens.
 //!
-//! Bags whose last token's certificate ends soon are put into groups; one new token over a group's hash tree renews all of
-//! them, and each bag gets its evidence record as a further record of the archive. What was there stays as it was.
+//! Bags whose last token's certificate ends soon ([`due`]) are put into groups; one new token over a group's hash tree renews all
+//! of them, and each bag gets its evidence record as a further record of the archive. What was there stays as it was.
 //! Crash safety: a group is stamped, appended and synced; what a crash interrupts is due again at the next run, so this may be
 //! started by cron as often as one likes.
-//! Documents' own digests cannot be renewed here: whoever has the documents makes new ones over their bytes.
 
 use crate::error::{ArchiveError, at};
 use crate::reader::Archive;
 use crate::record::{self, Bag, kinds};
 use crate::writer::Writer;
-use schemas::{Millis, Sha256};
+use schemas::Millis;
 use std::collections::HashMap;
-use zegel_crypto::evidence_record::{EvidenceRecord, RecordError, tree};
-use zegel_crypto::tsa::{response_of, token_of, unit_ends};
+use zegel_crypto::evidence_record::{EvidenceRecord, tree};
+use zegel_crypto::tsa::{Digest, response_of, token_of, unit_ends};
 
 /// Bags that one token renews: the path to the root then has ten hashes.
 pub const GROUP: usize = 1_000;
 
-/// A bag whose last token should be renewed.
+/// A bag whose evidence should be renewed.
 #[derive(Debug, Clone)]
 pub struct Due {
     /// Which bag.
     pub sequence: u64,
     /// When the certificate of its last token ends.
     pub ends: Millis,
-    record: EvidenceRecord,
+    pub(crate) record: EvidenceRecord,
 }
 
 /// The latest evidence record of each bag that has one.
@@ -46,6 +46,11 @@ pub fn records(archive: &Archive) -> Result<HashMap<u64, Vec<u8>>, ArchiveError>
 /// # Errors
 /// When a file, a bag or its evidence record cannot be read.
 pub fn due(archive: &Archive, before: Millis) -> Result<Vec<Due>, ArchiveError> {
+    select(archive, |due| due.ends < before)
+}
+
+/// The bags, with their latest evidence records, that are wanted.
+pub(crate) fn select(archive: &Archive, wanted: impl Fn(&Due) -> bool) -> Result<Vec<Due>, ArchiveError> {
     let renewed = records(archive)?;
     let mut found = Vec::new();
     for sequence in archive.bags().map(|(_, slot)| slot.sequence) {
@@ -62,37 +67,39 @@ pub fn due(archive: &Archive, before: Millis) -> Result<Vec<Due>, ArchiveError> 
         };
         let last = record.last_token().map_err(|_| unreadable("token"))?;
         let ends = unit_ends(&response_of(&last)).map_err(|_| unreadable("token's certificate"))?;
-        if ends < before {
-            found.push(Due { sequence, ends, record });
-        }
+        found.extend(Some(Due { sequence, ends, record }).filter(|due| wanted(due)));
     }
     Ok(found)
 }
 
-/// Renews bags, a group at a time; how many. `stamp` gives a verified `TimeStampResp` over a digest.
+/// Renews bags, a group at a time; how many. `stamp` gives a verified `TimeStampResp` over a hash of that kind.
 ///
 /// # Errors
 /// What `stamp` says, and [`ArchiveError::Io`]; groups before it are renewed and durable.
 pub fn renew(
     due: Vec<Due>,
     writer: &mut Writer,
-    mut stamp: impl FnMut(&Sha256) -> Result<Vec<u8>, ArchiveError>,
+    mut stamp: impl FnMut(Digest, &[u8]) -> Result<Vec<u8>, ArchiveError>,
 ) -> Result<u64, ArchiveError> {
-    let failed = |error: RecordError| ArchiveError::input("renewal", error.to_string());
     let mut renewed = 0;
-    for group in due.chunks(GROUP) {
-        let members: Vec<Sha256> =
-            group.iter().map(|due| due.record.renewed_digest()).collect::<Result<_, _>>().map_err(failed)?;
-        let (root, paths) = tree(&members);
-        let response = stamp(&root)?;
-        let token = token_of(&response).map_err(|error| ArchiveError::input("renewal", error.to_string()))?;
-        for (due, path) in group.iter().zip(&paths) {
-            let mut record = due.record.clone();
-            record.renew(path, &token).map_err(failed)?;
-            writer.append_renewal(due.sequence, &record.encode().map_err(failed)?)?;
-            renewed += 1;
+    for digest in Digest::ALL {
+        let of_digest: Vec<&Due> = due.iter().filter(|due| due.record.digest() == Ok(digest)).collect();
+        for group in of_digest.chunks(GROUP) {
+            let members = group.iter().map(|due| due.record.renewed_digest()).collect::<Result<Vec<_>, _>>();
+            let (root, paths) = tree(digest, &members.map_err(failed)?);
+            let token = token_of(&stamp(digest, &root)?).map_err(failed)?;
+            for (due, path) in group.iter().zip(&paths) {
+                let mut record = due.record.clone();
+                record.renew(path, &token).map_err(failed)?;
+                writer.append_renewal(due.sequence, &record.encode().map_err(failed)?)?;
+                renewed += 1;
+            }
+            writer.sync()?;
         }
-        writer.sync()?;
     }
     Ok(renewed)
+}
+
+pub(crate) fn failed(error: impl std::fmt::Display) -> ArchiveError {
+    ArchiveError::input("renewal", error.to_string())
 }

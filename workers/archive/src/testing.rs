@@ -110,3 +110,19 @@ pub fn xml(header: &Header, entries: &[(u64, Sha256)]) -> Vec<u8> {
 pub fn entries(references: std::ops::Range<u64>, seed: u8) -> Vec<(u64, Sha256)> {
     references.map(|reference| (reference, sha256(&[&reference.to_be_bytes()[..], &[seed]].concat()))).collect()
 }
+
+/// An evidence file in which one file has another content, under digests that fit again: what a forger makes. None when it
+/// cannot be read.
+#[must_use]
+pub fn forged(evidence: &[u8], name: &str, content: Option<&[u8]>) -> Option<Vec<u8>> {
+    let (files, at) = crate::tar::read(evidence)?;
+    let (_, others) = files.split_last()?;
+    let mut files: Vec<crate::tar::File<'_>> = others.iter().filter(|(found, _)| *found != name).copied().collect();
+    let place = others.iter().position(|(found, _)| *found == name).unwrap_or(files.len());
+    if let Some(content) = content {
+        files.insert(place, (name, content));
+    }
+    let digests = crate::evidence::sums(&files);
+    files.push((crate::evidence::SUMS, digests.as_bytes()));
+    crate::tar::write(&files, at)
+}

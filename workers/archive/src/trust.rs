@@ -30,7 +30,7 @@ use std::path::Path;
 use std::sync::Arc;
 use zegel_crypto::hash::sha256;
 use zegel_crypto::log::Policy;
-use zegel_crypto::tsa::{Crl, Reason, Roots, TokenInfo, TrustAnchor, TsaError, Verifier};
+use zegel_crypto::tsa::{Crl, Digest, Reason, Roots, TokenInfo, TrustAnchor, TsaError, Verifier};
 
 /// Prescriptions are kept for thirty years.
 const RETENTION_YEARS: u32 = 30;
@@ -180,9 +180,17 @@ impl Trust {
     /// # Errors
     /// [`TokenFault`]: of several CAs, what the nearest one says.
     pub fn verify(&self, tsr: &[u8], imprint: &Sha256) -> Result<TokenInfo, TokenFault> {
+        self.verify_over(tsr, Digest::Sha256, &imprint.0)
+    }
+
+    /// The same over data with this hash.
+    ///
+    /// # Errors
+    /// As [`Trust::verify`].
+    pub fn verify_over(&self, tsr: &[u8], digest: Digest, hash: &[u8]) -> Result<TokenInfo, TokenFault> {
         let mut nearest: Option<TokenFault> = None;
         for authority in &self.authorities {
-            match authority.verifier.verify(tsr, imprint) {
+            match authority.verifier.verify_over(tsr, digest, hash) {
                 Ok(token) => return authority.counts(token),
                 Err(error) => {
                     let fault = fault(&error.to_string());

@@ -12,7 +12,7 @@ use crate::error::{ArchiveError, at};
 use crate::finding::Findings;
 use crate::frame;
 use crate::manifest::{Expired, Line, Manifest, Side};
-use crate::record::{Bag, Foreign, Head, LogProof, Material, Renewal, kinds};
+use crate::record::{Bag, Foreign, Head, Leaves, LogProof, Material, Renewal, kinds};
 use crate::segment::{self, END, MAGIC, OPEN_NAME, Segment, Slot};
 use crate::summary;
 use schemas::{MailboxAddress, Millis, Sha256};
@@ -160,6 +160,14 @@ impl Writer {
     /// [`ArchiveError::Io`]
     pub fn append_renewal(&mut self, sequence: u64, record: &[u8]) -> Result<(), ArchiveError> {
         self.push(Slot::of_other(kinds::RENEWAL, sequence), &Renewal { sequence, record }.encode())
+    }
+
+    /// Appends the documents of a bag that were hashed anew with it; before the bag's renewal, which they belong to.
+    ///
+    /// # Errors
+    /// [`ArchiveError::Io`], [`ArchiveError::TooLarge`].
+    pub fn append_leaves(&mut self, leaves: &Leaves) -> Result<(), ArchiveError> {
+        self.push(Slot::of_other(kinds::LEAVES, leaves.sequence), &leaves.encode()?)
     }
 
     /// Appends the proof that a bag stands in the log.

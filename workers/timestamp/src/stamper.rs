@@ -7,7 +7,7 @@
 use schemas::{Millis, Sha256};
 use std::sync::Arc;
 use zegel_core::{Moment, Voucher};
-use zegel_crypto::tsa::{Authority, TrustAnchor, TsaError, verify};
+use zegel_crypto::tsa::{Authority, Digest, Request, TrustAnchor, TsaError, verify, verify_imprint};
 
 /// Why there is no stamp now. What the authority said is for the log of whoever implements it.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +36,17 @@ pub trait Stamper: Send + Sync + 'static {
     /// # Errors
     /// See [`StampError`].
     fn stamp(&self, imprint: &Sha256, not_before: Millis) -> Result<Stamped, StampError>;
+
+    /// Stamps a hash of any digest of the profile, now: what renewals in a later digest need.
+    ///
+    /// # Errors
+    /// See [`StampError`]; [`StampError::Away`] from who stamps SHA-256 alone.
+    fn stamp_over(&self, digest: Digest, hash: &[u8], now: Millis) -> Result<Stamped, StampError> {
+        match (digest, hash.try_into()) {
+            (Digest::Sha256, Ok(hash)) => self.stamp(&Sha256(hash), now),
+            _ => Err(StampError::Away),
+        }
+    }
 }
 
 /// Answers RFC 3161 requests of others, and publishes what they need to verify the answers.
@@ -101,6 +112,13 @@ impl Stamper for OwnAuthority {
         moment.now = moment.now.max(not_before);
         let response = self.authority.stamp(imprint, None, moment).map_err(|_| StampError::Away)?;
         let info = verify(&response, imprint, &self.anchor).map_err(|_| StampError::Unverified)?;
+        Ok(Stamped { response, gen_time: info.gen_time })
+    }
+
+    fn stamp_over(&self, digest: Digest, hash: &[u8], now: Millis) -> Result<Stamped, StampError> {
+        let request = Request::over(digest, hash, None).map_err(|_| StampError::Away)?;
+        let response = self.answer(&request.encode(), Some(now));
+        let info = verify_imprint(&response, digest, hash, &self.anchor).map_err(|_| StampError::Away)?;
         Ok(Stamped { response, gen_time: info.gen_time })
     }
 }

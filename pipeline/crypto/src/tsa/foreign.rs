@@ -25,7 +25,7 @@ use const_oid::db::rfc5911::{
 use const_oid::db::rfc5912::{ID_KP_TIME_STAMPING, RSA_ENCRYPTION, SHA_1_WITH_RSA_ENCRYPTION};
 use der::asn1::{Any, OctetString, SetOfVec};
 use der::{Decode, Encode};
-use schemas::{Millis, Sha256};
+use schemas::Millis;
 use spki::{AlgorithmIdentifierOwned, SubjectPublicKeyInfoOwned};
 use x509_cert::Certificate;
 use x509_cert::attr::Attribute;
@@ -123,8 +123,8 @@ impl Roots {
 }
 
 impl Verifier for Roots {
-    fn verify(&self, response: &[u8], digest: &Sha256) -> Result<TokenInfo, TsaError> {
-        self.read(response, Digest::Sha256, &digest.0).map(|(token, _)| token)
+    fn verify_over(&self, response: &[u8], digest: Digest, hash: &[u8]) -> Result<TokenInfo, TsaError> {
+        self.read(response, digest, hash).map(|(token, _)| token)
     }
 }
 
@@ -147,11 +147,11 @@ impl Trusted {
 }
 
 impl Verifier for Trusted {
-    fn verify(&self, response: &[u8], digest: &Sha256) -> Result<TokenInfo, TsaError> {
-        let own = self.own.as_ref().map(|own| own.verify(response, digest));
+    fn verify_over(&self, response: &[u8], digest: Digest, hash: &[u8]) -> Result<TokenInfo, TsaError> {
+        let own = self.own.as_ref().map(|own| own.verify_over(response, digest, hash));
         match (own, &self.roots) {
             (Some(Ok(token)), _) => Ok(token),
-            (_, Some(roots)) => Verifier::verify(roots, response, digest),
+            (_, Some(roots)) => roots.verify_over(response, digest, hash),
             (Some(Err(error)), None) => Err(error),
             (None, None) => Err(TsaError::Refused("nobody is trusted")),
         }

@@ -1,10 +1,10 @@
 //! What requests and responses say, without any trust in it: for texts that name a time, and for comparisons.
 
-use super::TsaError;
 use super::asn1::granted;
 use super::certificates::{all_from_pem, millis};
 use super::encode::{SEQUENCE, element};
 use super::verify::{content_of, unsigned};
+use super::{Digest, TsaError};
 use crate::hash::sha256;
 use cms::cert::CertificateChoices;
 use cms::signed_data::{SignedData, SignerIdentifier};
@@ -49,6 +49,18 @@ pub fn unit_ends(response: &[u8]) -> Result<Millis, TsaError> {
     let mut unit = unit.filter(|body| body.issuer == id.issuer && body.serial_number == id.serial_number);
     let unit = unit.next().ok_or(TsaError::Refused("token lacks its signer's certificate"))?;
     Ok(millis(&unit.validity.not_after))
+}
+
+/// The digest that the token of a response is over, as the token itself says. Nothing is verified.
+///
+/// # Errors
+/// As [`gen_time`]; [`TsaError::Refused`] when it is none of the profile.
+pub fn imprint_digest(response: &[u8]) -> Result<Digest, TsaError> {
+    let response = TimeStampResp::from_der(response)?;
+    let signed = granted(&response)?.content.decode_as::<SignedData>()?;
+    let (info, _) = content_of(&signed)?;
+    let digest = Digest::named(&info.message_imprint.hash_algorithm);
+    digest.ok_or(TsaError::Refused("token is over a digest that is not of the profile"))
 }
 
 /// The serial number of the token in a DER `TimeStampResp`, in decimal, as consultations name it. Nothing is verified.

@@ -62,16 +62,24 @@ pub struct TokenInfo {
 /// Whoever decides which tokens count: a CA that signs its units itself ([`TrustAnchor`], which is strict about the form), or
 /// the roots of other authorities ([`Roots`](super::Roots)).
 pub trait Verifier: std::fmt::Debug + Send + Sync {
-    /// Verifies a `TimeStampResp` over data with this SHA-256.
+    /// Verifies a `TimeStampResp` over data with this hash.
     ///
     /// # Errors
     /// [`TsaError::Der`] or [`TsaError::Refused`] with the first rule that it breaks.
-    fn verify(&self, response: &[u8], digest: &Sha256) -> Result<TokenInfo, TsaError>;
+    fn verify_over(&self, response: &[u8], digest: Digest, hash: &[u8]) -> Result<TokenInfo, TsaError>;
+
+    /// Verifies a `TimeStampResp` over data with this SHA-256.
+    ///
+    /// # Errors
+    /// As [`Verifier::verify_over`].
+    fn verify(&self, response: &[u8], digest: &Sha256) -> Result<TokenInfo, TsaError> {
+        self.verify_over(response, Digest::Sha256, &digest.0)
+    }
 }
 
 impl Verifier for TrustAnchor {
-    fn verify(&self, response: &[u8], digest: &Sha256) -> Result<TokenInfo, TsaError> {
-        verify(response, digest, self)
+    fn verify_over(&self, response: &[u8], digest: Digest, hash: &[u8]) -> Result<TokenInfo, TsaError> {
+        verify_imprint(response, digest, hash, self)
     }
 }
 

@@ -1,7 +1,7 @@
 //! `zegel timestamp …`: enrolment, hashes, bags, archives and evidence.
 
 use super::{Server, hospital, witness};
-use clap::{Subcommand, ValueEnum, value_parser};
+use clap::{Args, Subcommand, ValueEnum, value_parser};
 use std::path::PathBuf;
 
 /// `zegel timestamp …`.
@@ -133,26 +133,9 @@ pub enum Timestamp {
         #[arg(long)]
         dry_run: bool,
     },
-    /// Renew time stamps whose certificates end soon: one token for a thousand bags (RFC 4998). May be run by cron
-    #[command(after_help = "Example:\n  zegel timestamp renew archive/ --tsa https://tsa.example/ --trust trust.toml \
-        --within-days 400")]
-    Renew {
-        /// The archive
-        #[arg(value_name = "DIR")]
-        archive: PathBuf,
-        /// The time-stamp authority (RFC 3161 over HTTP) that stamps anew
-        #[arg(long, value_name = "URL")]
-        tsa: String,
-        /// What it stamps must count under this trust file
-        #[arg(long, value_name = "FILE")]
-        trust: PathBuf,
-        /// Renew what would end within so many days
-        #[arg(long, default_value_t = 400, value_parser = value_parser!(u32).range(1..=36_500))]
-        within_days: u32,
-        /// Only say what is due
-        #[arg(long)]
-        dry_run: bool,
-    },
+    /// Renew time stamps whose certificates end soon, or hash all evidence anew: one token for a thousand bags (RFC 4998)
+    #[command(after_help = RENEW_HELP)]
+    Renew(Renew),
     /// Revoke a time-stamping unit of this platform's own authority: a new list names it, and another unit takes over
     #[command(
         after_help = "A platform that runs on the folder notices within a minute. With key-compromise none of the unit's tokens \
@@ -202,6 +185,52 @@ pub enum Timestamp {
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
     },
+}
+
+const RENEW_HELP: &str = "May be run by cron. --digest is for the years before SHA-256 weakens: whoever has the documents runs it over \
+    them, since\nthe bags alone name them by their SHA-256. The list is that of `zegel timestamp export --list`; it holds the \
+    salts.\n\nExamples:\n  zegel timestamp renew archive/ --tsa https://tsa.example/ --trust trust.toml --within-days 400\n  \
+    zegel timestamp renew archive/ --tsa https://tsa.example/ --trust trust.toml --digest sha-512 \
+    --documents prescriptions/ --list documents.csv --dry-run";
+
+/// `zegel timestamp renew`.
+#[derive(Debug, Args)]
+pub struct Renew {
+    /// The archive
+    #[arg(value_name = "DIR")]
+    pub archive: PathBuf,
+    /// The time-stamp authority (RFC 3161 over HTTP) that stamps anew
+    #[arg(long, value_name = "URL")]
+    pub tsa: String,
+    /// What it stamps must count under this trust file
+    #[arg(long, value_name = "FILE")]
+    pub trust: PathBuf,
+    /// Renew what would end within so many days
+    #[arg(long, default_value_t = 400, value_parser = value_parser!(u32).range(1..=36_500))]
+    pub within_days: u32,
+    /// Hash everything anew in this digest, before the present one weakens (hash-tree renewal)
+    #[arg(long, value_enum, conflicts_with = "within_days")]
+    pub digest: Option<RehashIn>,
+    /// The documents whose hashes are in the bags, one file each: they are hashed anew with their bags
+    #[arg(long, value_name = "DIR", requires = "digest")]
+    pub documents: Option<PathBuf>,
+    /// The salts of the documents: REF,SHA-256,SALT
+    #[arg(long, value_name = "FILE", requires = "documents")]
+    pub list: Option<PathBuf>,
+    /// Only say what is due
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// A digest to come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum RehashIn {
+    /// SHA-384
+    #[value(name = "sha-384")]
+    Sha384,
+    /// SHA-512
+    #[value(name = "sha-512")]
+    Sha512,
 }
 
 /// Whose copies an archive is made of.

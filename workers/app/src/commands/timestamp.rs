@@ -1,7 +1,8 @@
 //! `zegel timestamp`: enrolment, hashes, bags, and their verification without the platform.
 
+use super::renew::{AtHand, By, What};
 use super::{Place, address, every, read_text};
-use crate::cli::Timestamp;
+use crate::cli::{RehashIn, Renew, Timestamp};
 use crate::client::{Client, list, number, text};
 use crate::failed::{Failed, at};
 use crate::folder::private_folder;
@@ -11,6 +12,7 @@ use serde_json::{Value, json};
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
+use zegel_crypto::tsa::Digest;
 
 /// Most entries of one call.
 const ENTRIES: usize = 1_000;
@@ -65,9 +67,7 @@ pub fn run(place: &Place, wanted: &Timestamp) -> Result<Report, Failed> {
             super::archive::export(place, server, hospital.as_deref().unwrap_or_default(), out, *side)
         }
         Timestamp::Expire { archive, years, dry_run } => super::archive::expire(archive, *years, *dry_run),
-        Timestamp::Renew { archive, tsa, trust, within_days, dry_run } => {
-            super::renew::run(archive, tsa, trust, *within_days, *dry_run)
-        }
+        Timestamp::Renew(wanted) => renew(wanted),
         Timestamp::Revoke { unit, reason, since, dry_run } => {
             super::revoke::run(&place.folder()?, *unit, reason, since.as_deref(), *dry_run)
         }
@@ -204,4 +204,15 @@ fn verify(hospital: &MailboxAddress, folder: &Path, ca: &Path, listing: Option<&
 fn instant(value: &Value, field: &str) -> String {
     let millis = value.get(field).and_then(Value::as_i64).and_then(chrono::DateTime::from_timestamp_millis);
     millis.map(|instant| instant.format("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()).unwrap_or_default()
+}
+
+fn renew(wanted: &Renew) -> Result<Report, Failed> {
+    let Renew { archive, tsa, trust, within_days, digest, documents, list, dry_run } = wanted;
+    let at_hand = AtHand { folder: documents.as_deref(), list: list.as_deref() };
+    let what = match digest {
+        None => What::EndingWithin(*within_days),
+        Some(RehashIn::Sha384) => What::NotIn(Digest::Sha384, at_hand),
+        Some(RehashIn::Sha512) => What::NotIn(Digest::Sha512, at_hand),
+    };
+    super::renew::run(archive, By { tsa, trust }, what, *dry_run)
 }

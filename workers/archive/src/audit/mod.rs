@@ -15,12 +15,12 @@ use crate::list::Documents;
 use crate::manifest::Manifest;
 use crate::reader::Archive;
 use crate::record::kinds;
-use crate::renewal;
 use crate::trust::Trust;
 use bag::Checked;
 pub(crate) use bag::sentence;
 pub use log::LogState;
 use log::Logged;
+use renewed::Renewed;
 use schemas::{MailboxAddress, Millis, Sha256};
 use serde::Serialize;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -73,6 +73,8 @@ pub struct Overview {
     pub revocations_known_until: Option<Millis>,
     /// Bags whose time stamps were renewed, where the renewals hold.
     pub renewed: u64,
+    /// Documents that were themselves hashed anew in the latest digest of their bags' evidence.
+    pub documents_rehashed: u64,
     /// The log.
     pub log: LogState,
 }
@@ -120,9 +122,10 @@ pub fn archive(archive: &Archive, options: &Options<'_>) -> Result<Audited, Arch
     let logged: Vec<Logged> =
         checked.iter_mut().map(|bag| Logged { sequence: bag.sequence, entry: bag.log_entry.take() }).collect();
     let log = log::check(&logged, &archive.log_proofs()?, trust.log.as_ref(), &mut findings);
-    let renewed = renewed::check(&checked, &renewal::records(archive)?, &trust, &mut findings);
+    let Renewed { bags, documents } = renewed::check(archive, (&checked, &references), &trust, &mut findings)?;
     findings.sort();
-    let overview = Overview { renewed, ..overview(archive, &checked, options, log) };
+    let overview =
+        Overview { renewed: bags, documents_rehashed: documents, ..overview(archive, &checked, options, log) };
     Ok(Audited { overview, findings })
 }
 
@@ -215,6 +218,7 @@ fn overview(archive: &Archive, checked: &[Checked], options: &Options<'_>, log: 
         documents: options.documents.map_or(0, Documents::count),
         revocations_known_until: options.trust.revocations_known_until(),
         renewed: 0,
+        documents_rehashed: 0,
         log,
     }
 }

@@ -1,40 +1,101 @@
 //! Renewed time stamps: each chain of tokens must hold, begin with the bag's own token, and go on before a certificate ended.
 
 use super::bag::Checked;
+use crate::error::ArchiveError;
 use crate::finding::{Class, Findings};
+use crate::reader::Archive;
+use crate::record::{Bag, Leaves};
 use crate::trust::Trust;
+use crate::{rehash, renewal};
 use schemas::Sha256;
 use std::collections::HashMap;
 use zegel_crypto::evidence_record::{EvidenceRecord, RecordError};
-use zegel_crypto::tsa::{TokenInfo, response_of, unit_ends};
+use zegel_crypto::tsa::{Digest, TokenInfo, response_of, unit_ends};
 
-/// Checks the latest record of each bag; how many hold.
+/// What of an archive was renewed and holds.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Renewed {
+    /// Bags.
+    pub bags: u64,
+    /// Documents that were hashed anew with them, in the latest chain.
+    pub documents: u64,
+}
+
+/// Checks the latest record of each bag, and the documents that were hashed anew with it. `references` are the bags' own.
 pub(super) fn check(
-    checked: &[Checked],
-    records: &HashMap<u64, Vec<u8>>,
+    archive: &Archive,
+    (checked, references): (&[Checked], &[Vec<u64>]),
     trust: &Trust,
     findings: &mut Findings,
-) -> u64 {
-    let mut held = 0;
-    for bag in checked {
+) -> Result<Renewed, ArchiveError> {
+    let (records, leaves) = (renewal::records(archive)?, rehash::leaves(archive)?);
+    let mut held = Renewed::default();
+    for (bag, references) in checked.iter().zip(references) {
         let (Some(record), Some(imprint)) = (records.get(&bag.sequence), &bag.imprint) else { continue };
-        match chain(record, imprint, trust) {
-            Ok(tokens) if tokens.first() == bag.token.as_ref() => held += 1,
+        let data = |digest| data(archive, bag.sequence, imprint, digest);
+        match chain(record, data, trust) {
+            Ok(tokens) if tokens.first() == bag.token.as_ref() => held.bags += 1,
             Ok(_) => {
                 let text = "the renewal begins with another token than the bag's";
                 findings.add(Class::Altered, "renewal-other", bag.place.clone(), text);
+                continue;
             }
-            Err(error) => findings.add(Class::Altered, "renewal", bag.place.clone(), error.to_string()),
+            Err(error) => {
+                findings.add(Class::Altered, "renewal", bag.place.clone(), error.to_string());
+                continue;
+            }
+        }
+        let Ok(record) = EvidenceRecord::decode(record) else { continue };
+        for leaves in leaves.get(&bag.sequence).into_iter().flat_map(HashMap::values) {
+            held.documents += documents(&record, leaves, bag, references, findings);
         }
     }
-    held
+    Ok(held)
 }
 
-/// The tokens of a record over data with this digest.
-pub(crate) fn chain(record: &[u8], data: &Sha256, trust: &Trust) -> Result<Vec<TokenInfo>, RecordError> {
+/// Checks the documents of one chain; how many hold, where it is the last one.
+fn documents(
+    record: &EvidenceRecord,
+    leaves: &Leaves,
+    bag: &Checked,
+    references: &[u64],
+    findings: &mut Findings,
+) -> u64 {
+    let chains = record.chains() as u64;
+    if leaves.chain >= chains {
+        let text = "documents were hashed anew, and no time stamp came of it";
+        findings.add(Class::Notice, "renewal-documents-unused", bag.place.clone(), text);
+        return 0;
+    }
+    match rehash::check(record, leaves, references) {
+        Ok(()) if leaves.chain + 1 == chains => leaves.documents.len() as u64,
+        Ok(()) => 0,
+        Err(error) => {
+            findings.add(Class::Altered, "renewal-documents", bag.place.clone(), error.to_string());
+            0
+        }
+    }
+}
+
+/// A digest of a bag's XML: the one that is known, or another from the archive's bytes; nothing where they cannot be read.
+fn data(archive: &Archive, sequence: u64, imprint: &Sha256, digest: Digest) -> Vec<u8> {
+    if digest == Digest::Sha256 {
+        return imprint.0.to_vec();
+    }
+    let body = archive.bag_body(sequence).unwrap_or_default();
+    Bag::decode(&body).map(|bag| digest.of(bag.xml)).unwrap_or_default()
+}
+
+/// The tokens of a record over data with these digests.
+pub(crate) fn chain(
+    record: &[u8],
+    data: impl Fn(Digest) -> Vec<u8>,
+    trust: &Trust,
+) -> Result<Vec<TokenInfo>, RecordError> {
     let record = EvidenceRecord::decode(record)?;
-    let tokens =
-        record.verify(data, |response, imprint| trust.verify(response, imprint).map_err(|fault| fault.text))?;
+    let verify =
+        |response: &[u8], digest, hash: &[u8]| trust.verify_over(response, digest, hash).map_err(|fault| fault.text);
+    let tokens = record.verify(data, verify)?;
     for (der, next) in record.tokens()?.iter().zip(tokens.iter().skip(1)) {
         let ends = unit_ends(&response_of(der)).map_err(|_| RecordError::Form)?;
         if next.gen_time > ends {

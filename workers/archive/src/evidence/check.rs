@@ -1,9 +1,9 @@
 //! Checks an evidence file: everything that the archive's audit checks of a bag, for one document.
 
+use super::renewals::{self, Renewed};
 use super::{README, SUMS, Statement, lines, sums};
 use crate::audit::LogState;
 use crate::audit::log::{self, Logged};
-use crate::audit::renewed;
 use crate::finding::{Class, Findings, Place, utc};
 use crate::list::salted;
 use crate::tar;
@@ -33,6 +33,8 @@ pub struct EvidenceView {
     pub policy: Option<String>,
     /// Time of the latest renewal, when the renewals hold.
     pub renewed: Option<Millis>,
+    /// The later digest that binds the document's own bytes, when it was hashed anew and that holds.
+    pub document_in: Option<String>,
     /// Whether the bag stands in the log.
     pub log: LogState,
     /// Up to when it is known which certificates were revoked.
@@ -56,6 +58,7 @@ pub fn check(bytes: &[u8], document: Option<&[u8]>, trust: &Trust) -> (EvidenceV
         stamped: None,
         policy: None,
         renewed: None,
+        document_in: None,
         log: LogState::NoLogInThisArchive,
         revocations_known_until: trust.revocations_known_until(),
         sentence: String::new(),
@@ -107,11 +110,12 @@ impl Check<'_> {
                 self.add(Class::Damaged, "evidence-file-unknown", name, "the file does not belong to the evidence");
             }
         }
-        if file("README.txt") != Some(README.as_bytes()) {
-            self.add(Class::Damaged, "evidence-readme", "README.txt", "the text of the format is another");
-        }
         self.digests(files);
         let statement = file("evidence.json").and_then(Statement::decode);
+        let text = statement.as_ref().and_then(Statement::readme).unwrap_or(README);
+        if file("README.txt") != Some(text.as_bytes()) {
+            self.add(Class::Damaged, "evidence-readme", "README.txt", "the text of the format is another");
+        }
         let Some(statement) = statement else {
             return self.add(
                 Class::Damaged,
@@ -125,13 +129,16 @@ impl Check<'_> {
         };
         self.bag(xml, tsr, header, &statement);
         self.certificates(files);
-        if let Some(record) = file("renewal.ers") {
-            self.renewal(record, xml, view);
-        }
+        let renewed = file("renewal.ers")
+            .and_then(|record| renewals::of_bag(record, xml, self.token.as_ref(), self.trust, &mut self.findings));
+        view.renewed = renewed.as_ref().and_then(Renewed::latest);
         view.log = self.log(file("log-proof.txt"), &statement, header, tsr);
         let inside = file("document");
-        let documents = [inside, document].into_iter().flatten();
-        documents.for_each(|document| self.document(document, &statement));
+        let documents: Vec<&[u8]> = [inside, document].into_iter().flatten().collect();
+        documents.iter().for_each(|document| self.document(document, &statement));
+        let (own, parts) = (file("document.ers"), (xml, documents.as_slice()));
+        let digest = renewals::of_document(renewed.as_ref(), own, parts, &statement, self.trust, &mut self.findings);
+        view.document_in = digest.map(|digest| digest.to_string());
         if inside.is_none() && document.is_none() {
             let text = "no document was given: the evidence is about its digest alone";
             self.add(Class::Notice, "evidence-no-document", "", text);
@@ -215,19 +222,6 @@ impl Check<'_> {
         (self.token, self.header) = (report.token, report.header);
     }
 
-    fn renewal(&mut self, record: &[u8], xml: &[u8], view: &mut EvidenceView) {
-        match renewed::chain(record, &sha256(xml), self.trust) {
-            Ok(tokens) if tokens.first() == self.token.as_ref() => {
-                view.renewed = tokens.last().map(|token| token.gen_time);
-            }
-            Ok(_) => {
-                let text = "the renewal begins with another token than the bag's";
-                self.add(Class::Altered, "renewal-other", "renewal.ers", text);
-            }
-            Err(error) => self.add(Class::Altered, "renewal", "renewal.ers", error.to_string()),
-        }
-    }
-
     fn log(&mut self, proof: Option<&[u8]>, statement: &Statement, header: &[u8], tsr: &[u8]) -> LogState {
         let text = proof.map(|bytes| String::from_utf8_lossy(bytes).into_owned());
         let proofs = text.into_iter().map(|text| (statement.sequence, text)).collect();
@@ -282,6 +276,7 @@ fn belongs(name: &str) -> bool {
         "bag.header",
         "log-proof.txt",
         "renewal.ers",
+        "document.ers",
         SUMS,
     ];
     let numbered = |name: &str| name.parse::<u32>().is_ok_and(|n| n > 0 && n.to_string() == name);

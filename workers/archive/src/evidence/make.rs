@@ -5,11 +5,12 @@ use crate::error::{ArchiveError, at};
 use crate::list::salted;
 use crate::reader::Archive;
 use crate::record::Bag;
-use crate::renewal;
 use crate::tar;
 use crate::trust::Trust;
+use crate::{rehash, renewal};
 use schemas::Sha256;
 use zegel_crypto::bag::{Form, Header, leaf};
+use zegel_crypto::evidence_record::EvidenceRecord;
 use zegel_crypto::hash::sha256;
 use zegel_crypto::merkle::{Tree, leaf_hash};
 use zegel_crypto::tsa::gen_time;
@@ -128,9 +129,19 @@ fn pack(
     files.extend(proof.as_deref().map(|text| ("log-proof.txt", text.as_bytes())));
     let renewal = renewal::records(archive)?.remove(&statement.sequence);
     files.extend(renewal.as_deref().map(|record| ("renewal.ers", record)));
+    let own = renewal.as_deref().map(|record| of_document(archive, record, statement)).transpose()?.flatten();
+    files.extend(own.as_deref().map(|record| ("document.ers", record)));
     let digests = sums(&files);
     files.push((SUMS, digests.as_bytes()));
     tar::write(&files, statement.stamped).ok_or(ArchiveError::TooLarge("evidence"))
+}
+
+/// The document's own evidence record, where it was hashed anew with its bag.
+fn of_document(archive: &Archive, record: &[u8], statement: &Statement) -> Result<Option<Vec<u8>>, ArchiveError> {
+    let Some(by_chain) = rehash::leaves(archive)?.remove(&statement.sequence) else { return Ok(None) };
+    let record = EvidenceRecord::decode(record).map_err(renewal::failed)?;
+    let own = rehash::record_of(&record, &by_chain, statement.reference).map_err(renewal::failed)?;
+    own.map(|own| own.encode().map_err(renewal::failed)).transpose()
 }
 
 /// The inclusion proof of a reference.

@@ -1,11 +1,12 @@
 //! One file with all evidence about one document, readable in thirty years: a tar archive that says itself what is in it.
 //!
-//! The format is the text in README-v1.txt, which every evidence file carries. An evidence file has one form; a changed bit
+//! The format is the text in README-v2.txt, which every evidence file carries; files of format 1 are read as well. An evidence file has one form; a changed bit
 //! is found wherever it is: in the archive's own bytes by writing them again, in the content by what holds it together.
 //! Failure behaviour: a file that cannot be read is a finding, like everything else that is wrong with it.
 
 mod check;
 mod make;
+mod renewals;
 
 pub use check::{EvidenceView, check};
 pub use make::{Wanted, find, make};
@@ -16,11 +17,13 @@ use serde::{Deserialize, Serialize};
 use zegel_crypto::hash::sha256;
 
 /// The text that stands in every evidence file.
-pub const README: &str = include_str!("README-v1.txt");
+pub const README: &str = include_str!("README-v2.txt");
 /// What evidence.json calls the format.
-pub const FORMAT: &str = "zegel-evidence/1";
+pub const FORMAT: &str = "zegel-evidence/2";
+/// Formats that are read, each with its text.
+const FORMATS: [(&str, &str); 2] = [("zegel-evidence/1", include_str!("README-v1.txt")), (FORMAT, README)];
 /// The file with the digests of the others.
-const SUMS: &str = "SHA256SUMS";
+pub(crate) const SUMS: &str = "SHA256SUMS";
 
 /// The content of evidence.json.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,7 +66,7 @@ pub struct Path {
 }
 
 /// `SHA256SUMS` over files, in their order, as `sha256sum` writes it.
-fn sums(files: &[tar::File<'_>]) -> String {
+pub(crate) fn sums(files: &[tar::File<'_>]) -> String {
     files.iter().map(|(name, bytes)| format!("{}  {name}\n", sha256(bytes))).collect()
 }
 
@@ -84,6 +87,11 @@ impl Statement {
 
     fn decode(bytes: &[u8]) -> Option<Statement> {
         let read: Statement = serde_json::from_slice(bytes).ok()?;
-        (read.encode() == bytes && read.format == FORMAT).then_some(read)
+        (read.encode() == bytes && read.readme().is_some()).then_some(read)
+    }
+
+    /// The text of its format; none where the format is not known.
+    fn readme(&self) -> Option<&'static str> {
+        FORMATS.iter().find(|(format, _)| *format == self.format).map(|(_, text)| *text)
     }
 }

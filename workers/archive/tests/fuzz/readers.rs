@@ -18,7 +18,7 @@ use zegel_crypto::log::{Checkpoint, LogProof, Note, NoteKey, NoteSigner, Policy,
 use zegel_crypto::merkle::Tree;
 use zegel_crypto::tsa::{
     Algorithm, Authority, Crl, Digest, Moment, Reason, Request, Roots, TrustAnchor, gen_time, request_nonce,
-    response_of, serial, token_of, unit_ends, verify,
+    response_of, serial, token_of, unit_ends, verify, verify_imprint,
 };
 use zegel_timestamp::consult::{BagRequest, ConsultRequest};
 use zegel_timestamp::xml::{read_bag, read_bag_bytes};
@@ -146,15 +146,27 @@ fn certificates() -> Target {
     })
 }
 
+/// A token over a hash of any digest.
+fn over(digest: Digest, hash: &[u8]) -> Vec<u8> {
+    let request = Request::over(digest, hash, None).unwrap().encode();
+    token_of(&authority().answer(&request, Some(Moment::from(TEN)))).unwrap()
+}
+
 fn evidence_record() -> Target {
     let first = token_of(&stamped(&sha256(DATA), None)).unwrap();
     let mut record = EvidenceRecord::begin(&first).unwrap();
-    let (root, paths) = tree(&[record.renewed_digest().unwrap(), sha256(b"neighbour")]);
-    record.renew(&paths[0], &token_of(&stamped(&root, None)).unwrap()).unwrap();
+    let one = record.clone().encode().unwrap();
+    let (root, paths) = tree(Digest::Sha256, &[record.renewed_digest().unwrap(), vec![7; 32]]);
+    record.renew(&paths[0], &over(Digest::Sha256, &root)).unwrap();
+    let (root, paths) = tree(Digest::Sha512, &[record.rehashed(Digest::Sha512, &Digest::Sha512.of(DATA)).unwrap()]);
+    record.begin_chain(&paths[0], &over(Digest::Sha512, &root)).unwrap();
     let anchor = anchor();
-    target("evidence record", 32, vec![record.encode().unwrap()], move |bytes| {
+    target("evidence record", 32, vec![one, record.encode().unwrap()], move |bytes| {
         let held = EvidenceRecord::decode(bytes).and_then(|record| {
-            let verified = record.verify(&sha256(DATA), |response, imprint| verify(response, imprint, &anchor));
+            let verified = record.verify(
+                |digest| digest.of(DATA),
+                |response, digest, hash| verify_imprint(response, digest, hash, &anchor),
+            );
             verified.map(|tokens| tokens.len())
         });
         format!("{held:?}")

@@ -9,6 +9,7 @@ mod documents;
 mod flips;
 mod logged;
 mod reconciling;
+mod rehashing;
 mod renewing;
 mod world;
 mod writing;

@@ -1,27 +1,30 @@
 //! Time stamps that are renewed before their certificates end.
 
 use crate::world::{Kept, audit_with, authority, bags, hospital, names, other_authority, trust};
-use schemas::{Millis, Sha256};
+use schemas::Millis;
 use zegel_archive::ArchiveError;
 use zegel_archive::evidence::{self, Wanted};
 use zegel_archive::manifest::Side;
 use zegel_archive::reader::Archive;
 use zegel_archive::renewal::{due, renew};
 use zegel_archive::writer::Writer;
-use zegel_crypto::tsa::Authority;
+use zegel_crypto::tsa::{Authority, Digest, Moment, Request};
 
 /// Half a year after the bags.
-const LATER: Millis = Millis(1_767_261_600_000 + 180 * 86_400_000);
+pub const LATER: Millis = Millis(1_767_261_600_000 + 180 * 86_400_000);
 
-fn writer(kept: &Kept) -> Writer {
+pub fn writer(kept: &Kept) -> Writer {
     Writer::open(&kept.path(), &hospital(), Side::Platform).unwrap()
 }
 
-fn stamped(authority: &Authority, at: Millis) -> impl FnMut(&Sha256) -> Result<Vec<u8>, ArchiveError> + '_ {
-    move |root| Ok(authority.stamp(root, None, at).unwrap())
+pub fn stamped(authority: &Authority, at: Millis) -> impl FnMut(Digest, &[u8]) -> Result<Vec<u8>, ArchiveError> + '_ {
+    move |digest, root| {
+        let request = Request::over(digest, root, None).unwrap().encode();
+        Ok(authority.answer(&request, Some(Moment::from(at))))
+    }
 }
 
-fn renewed(kept: &Kept, authority: &Authority, at: Millis) -> u64 {
+pub fn renewed(kept: &Kept, authority: &Authority, at: Millis) -> u64 {
     let all = due(&Archive::open(&kept.path()).unwrap(), Millis::NEVER).unwrap();
     let mut writer = writer(kept);
     let count = renew(all, &mut writer, stamped(authority, at)).unwrap();
@@ -89,7 +92,7 @@ fn an_interrupted_renewal_goes_on_at_the_next_run() {
     let all = due(&Archive::open(&kept.path()).unwrap(), Millis::NEVER).unwrap();
     let mut writer = writer(&kept);
     renew(all[..2].to_vec(), &mut writer, stamped(&authority(), LATER)).unwrap();
-    let away = |_: &Sha256| Err(ArchiveError::TooLarge("outage"));
+    let away = |_: Digest, _: &[u8]| Err(ArchiveError::TooLarge("outage"));
     assert!(renew(all[2..].to_vec(), &mut writer, away).is_err());
     drop(writer);
     assert_eq!(kept.audit().overview.renewed, 2);

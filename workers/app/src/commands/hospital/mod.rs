@@ -21,7 +21,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use zegel_archive::manifest::Side;
 use zegel_archive::reader::Archive;
-use zegel_archive::record::{Bag, Foreign, LogProof, Renewal, kinds};
+use zegel_archive::record::{Bag, Foreign, Leaves, LogProof, Renewal, kinds};
 use zegel_archive::trust::Trust;
 use zegel_archive::writer::{NewBag, Writer};
 use zegel_hospital::drop_folder;
@@ -171,7 +171,8 @@ fn copy_others(archive: &Archive, out: &Path, writer: &mut Writer) -> Result<(),
         }
         Ok(found)
     };
-    for kind in [kinds::LOG_PROOF, kinds::RENEWAL, kinds::FOREIGN] {
+    // Documents that were hashed anew come before the renewals that they belong to.
+    for kind in [kinds::LOG_PROOF, kinds::LEAVES, kinds::RENEWAL, kinds::FOREIGN] {
         let known = bodies(&there, kind)?;
         for body in bodies(archive, kind)?.iter().filter(|body| !known.contains(body)) {
             match kind {
@@ -179,6 +180,7 @@ fn copy_others(archive: &Archive, out: &Path, writer: &mut Writer) -> Result<(),
                     let LogProof { sequence, text } = LogProof::decode(body).map_err(|_| damaged())?;
                     writer.append_log_proof(sequence, text)?;
                 }
+                kinds::LEAVES => writer.append_leaves(&Leaves::decode(body).map_err(|_| damaged())?)?,
                 kinds::RENEWAL => {
                     let Renewal { sequence, record } = Renewal::decode(body).map_err(|_| damaged())?;
                     writer.append_renewal(sequence, record)?;
