@@ -116,6 +116,19 @@ impl Documents {
         same
     }
 
+    /// Looks at an entry of a bag that the hospital made itself. Its references are of another series than those of the platform's
+    /// bags, so another hash under the same one says nothing.
+    pub fn meet_own(&self, reference: i64, hash: &Sha256) {
+        if self.by_hash.is_some_and(|wanted| wanted == *hash) {
+            self.hash_seen.store(FOUND, Ordering::Relaxed);
+        }
+        let at =
+            u64::try_from(reference).ok().and_then(|reference| self.wanted.binary_search(&(reference, *hash)).ok());
+        if let Some(at) = at {
+            self.seen[at].store(FOUND, Ordering::Relaxed);
+        }
+    }
+
     /// The documents that no entry was found for.
     pub fn missing(&self, findings: &mut Findings) {
         let text = "the archive holds no entry for this document";

@@ -76,6 +76,7 @@ fn archive(out: &mut String, part: &Part) {
         ("Entries in them", overview.entries.to_string()),
         ("Time stamps that verify", format!("{} of {}", overview.tokens, overview.bags)),
         ("Time-stamp policies", overview.policies.join(", ")),
+        ("Bags that the hospital made itself", format!("{} with {} entries", overview.own_bags, overview.own_entries)),
         ("Renewed since (RFC 4998)", overview.renewed.to_string()),
         ("Documents hashed anew (RFC 4998)", overview.documents_rehashed.to_string()),
         ("Platform's log", log(&overview.log)),

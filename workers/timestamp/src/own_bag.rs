@@ -184,6 +184,14 @@ const ATTRIBUTES: NotABag = NotABag("attributes are Hash, which is SHA-256, and 
 /// # Errors
 /// [`NotABag`] with the rule.
 pub fn check(xml: &[u8]) -> Result<Shape, NotABag> {
+    check_with(xml, |_, _| {})
+}
+
+/// The same; `on_entry` sees the reference and the text of the hash of every entry.
+///
+/// # Errors
+/// [`NotABag`] with the rule.
+pub fn check_with(xml: &[u8], mut on_entry: impl FnMut(i64, &str)) -> Result<Shape, NotABag> {
     if xml.len() > OWN_MAX {
         return Err(FORM);
     }
@@ -201,9 +209,9 @@ pub fn check(xml: &[u8]) -> Result<Shape, NotABag> {
             Event::Start(tag) => state.start(&tag, version)?,
             Event::Empty(tag) => {
                 state.start(&tag, version)?;
-                state.end()?;
+                state.end(&mut on_entry)?;
             }
-            Event::End(_) => state.end()?,
+            Event::End(_) => state.end(&mut on_entry)?,
             Event::Text(text) => state.text(&text)?,
             Event::Decl(_) | Event::Comment(_) => {}
             Event::Eof => return state.shape(),
@@ -221,6 +229,8 @@ struct Schema {
     /// Children of the open entry that have ended.
     children: u8,
     text: String,
+    /// The hash of the open entry.
+    hash: String,
     ended: bool,
 }
 
@@ -263,11 +273,15 @@ impl Schema {
         Ok(())
     }
 
-    fn end(&mut self) -> Result<(), NotABag> {
+    fn end(&mut self, on_entry: &mut impl FnMut(i64, &str)) -> Result<(), NotABag> {
         match self.path.pop().ok_or(FORM)? {
-            "Hash" => self.children = 1,
+            "Hash" => {
+                self.hash = std::mem::take(&mut self.text);
+                self.children = 1;
+            }
             "Ref" => {
-                self.text.trim().parse::<i64>().map_err(|_| NotABag("Ref is an xs:long"))?;
+                let reference = self.text.trim().parse().map_err(|_| NotABag("Ref is an xs:long"))?;
+                on_entry(reference, self.hash.trim());
                 self.children = 2;
             }
             "JournalEntry" if self.children != 2 => return Err(ORDER),
@@ -323,6 +337,9 @@ mod tests {
         assert_eq!(check(bag().as_bytes()), Ok(Shape { sequence: -3, entries: 1 }));
         let older = bag().replace(NAMESPACES[0], NAMESPACES[1]);
         assert_eq!(check(older.as_bytes()), Ok(Shape { sequence: -3, entries: 1 }));
+        let mut seen = Vec::new();
+        assert!(check_with(bag().as_bytes(), |reference, hash| seen.push((reference, hash.to_owned()))).is_ok());
+        assert_eq!(seen, [(-9, "any text".to_owned())]);
         for (from, to) in [
             ("SHA-256", "MD5"),
             ("SequenceNumber=\"-3\"", ""),

@@ -13,6 +13,7 @@ use schemas::{Millis, Sha256};
 use zegel_crypto::bag::Header;
 use zegel_crypto::tsa::{TokenInfo, TsaError};
 use zegel_timestamp::audit::{self, Finding as Fault, Report};
+use zegel_timestamp::rows::OWN_REFERENCES;
 
 /// A token that comes more than a window after its bag's end is late.
 const LATE_MS: i64 = 300_000;
@@ -30,6 +31,8 @@ pub(super) struct Checked {
     pub log_entry: Option<Vec<u8>>,
     /// Every reference, in the order of the bag.
     pub references: Vec<u64>,
+    /// References and digests of bags that the hospital made itself.
+    pub own: Vec<(u64, Sha256)>,
     pub findings: Findings,
 }
 
@@ -77,6 +80,7 @@ pub(super) fn check(
         entries: 0,
         log_entry: None,
         references: Vec::new(),
+        own: Vec::new(),
         findings: Findings::default(),
     };
     let whole = check_frame(segment, slot, buffer, &mut checked.findings);
@@ -106,10 +110,13 @@ impl Checked {
             })
         };
         self.references.reserve(usize::try_from(slot.entries).unwrap_or(0).min(bag.xml.len() / 64));
-        let references = &mut self.references;
+        let (references, own) = (&mut self.references, &mut self.own);
         let report = audit::check_alone(bag.xml, bag.header, verify, |entry, leaf| {
             tree.push(leaf, entry.offset);
             references.push(entry.reference);
+            if entry.reference >= OWN_REFERENCES {
+                own.push((entry.reference, entry.hash));
+            }
             let same = options.documents.is_none_or(|all| all.meet(entry.reference, &entry.hash, &mut cursor));
             if !same {
                 others.push(entry.reference);

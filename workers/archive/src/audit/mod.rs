@@ -7,6 +7,7 @@
 mod bag;
 mod chain;
 pub(crate) mod log;
+mod own;
 pub(crate) mod renewed;
 
 use crate::error::ArchiveError;
@@ -71,6 +72,10 @@ pub struct Overview {
     pub documents: u64,
     /// Up to when it is known which certificates were revoked; none when a CA has no list.
     pub revocations_known_until: Option<Millis>,
+    /// Bags that the hospital made itself, whose bytes and tokens hold.
+    pub own_bags: u64,
+    /// Entries in them.
+    pub own_entries: u64,
     /// Bags whose time stamps were renewed, where the renewals hold.
     pub renewed: u64,
     /// Documents that were themselves hashed anew in the latest digest of their bags' evidence.
@@ -107,6 +112,7 @@ pub fn archive(archive: &Archive, options: &Options<'_>) -> Result<Audited, Arch
         references.push(std::mem::take(&mut bag.references));
     }
     chain::follow(archive, &checked, options, &mut findings);
+    let own = own::check(archive, &checked, options, &mut findings)?;
     twice(&checked, &references, &mut findings);
     if let Some(documents) = options.documents {
         documents.missing(&mut findings);
@@ -124,8 +130,13 @@ pub fn archive(archive: &Archive, options: &Options<'_>) -> Result<Audited, Arch
     let log = log::check(&logged, &archive.log_proofs()?, trust.log.as_ref(), &mut findings);
     let Renewed { bags, documents } = renewed::check(archive, (&checked, &references), &trust, &mut findings)?;
     findings.sort();
-    let overview =
-        Overview { renewed: bags, documents_rehashed: documents, ..overview(archive, &checked, options, log) };
+    let overview = Overview {
+        renewed: bags,
+        documents_rehashed: documents,
+        own_bags: own.bags,
+        own_entries: own.entries,
+        ..overview(archive, &checked, options, log)
+    };
     Ok(Audited { overview, findings })
 }
 
@@ -155,11 +166,11 @@ fn bags(archive: &Archive, options: &Options<'_>) -> Result<Vec<Checked>, Archiv
     })
 }
 
-/// Checks the digests of every record that is no bag.
+/// Checks the digests of every record that is no bag; those of the hospital's own bags are checked with what they hold.
 fn others(archive: &Archive, findings: &mut Findings, options: &Options<'_>) -> Result<(), ArchiveError> {
     let mut buffer = Vec::new();
     for segment in &archive.segments {
-        for slot in segment.slots.iter().filter(|slot| slot.kind != kinds::BAG) {
+        for slot in segment.slots.iter().filter(|slot| !matches!(slot.kind, kinds::BAG | kinds::FOREIGN)) {
             bag::read(archive, segment, slot, &mut buffer)?;
             bag::check_frame(segment, slot, &buffer, findings);
             (options.progress)(slot.length);
@@ -217,6 +228,8 @@ fn overview(archive: &Archive, checked: &[Checked], options: &Options<'_>, log: 
         policies,
         documents: options.documents.map_or(0, Documents::count),
         revocations_known_until: options.trust.revocations_known_until(),
+        own_bags: 0,
+        own_entries: 0,
         renewed: 0,
         documents_rehashed: 0,
         log,

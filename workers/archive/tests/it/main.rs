@@ -8,6 +8,7 @@ mod certificates;
 mod documents;
 mod flips;
 mod logged;
+mod own_bags;
 mod reconciling;
 mod rehashing;
 mod renewing;
