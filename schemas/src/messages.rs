@@ -55,6 +55,7 @@ payloads! {
     WindowEnd => "be.zegel.timestamp.window-end.v1",
     BagClosed => "be.zegel.timestamp.bag-closed.v1",
     OwnBag => "be.zegel.timestamp.own-bag.v1",
+    ArchiveToken => "be.zegel.timestamp.archive-token.v1",
     Logged => "be.zegel.timestamp.logged.v1",
     CheckpointDue => "be.zegel.timestamp.checkpoint-due.v1",
     CheckpointStamp => "be.zegel.timestamp.checkpoint-stamp.v1",

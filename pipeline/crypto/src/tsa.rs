@@ -41,7 +41,7 @@ pub use inspect::{
 };
 pub use request::{Failure, REQUEST_MAX, Request};
 pub use signing::Algorithm;
-pub use verify::{TokenInfo, TrustAnchor, Verifier, verify, verify_imprint};
+pub use verify::{Issued, TokenInfo, TrustAnchor, Verifier, verify, verify_imprint};
 pub use zegel_core::Moment;
 
 use der::{Decode, Encode};

@@ -98,17 +98,29 @@ pub struct OwnBag {
     pub content: Content,
 }
 
+/// `timestamp.sealed`, key: hospital. A token that the hospital asked for is to be archived; it is the attachment, an RFC 3161
+/// response. Answered when it is archived.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ArchiveToken {
+    /// Which hospital.
+    pub hospital: MailboxAddress,
+    /// The SHA-256 that was stamped.
+    pub imprint: Sha256,
+    /// SHA-256 of the DER token, without the response around it.
+    pub token: Sha256,
+}
+
 /// Who made a bag that joins the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum BagMaker {
     /// The platform; the subject is the SHA-256 of the bag's header.
     Platform,
-    /// The hospital; the subject is the SHA-256 of the XML's bytes.
+    /// The hospital; the subject is the SHA-256 of the XML's bytes, or what the hospital had stamped by itself.
     Hospital,
 }
 
-/// `timestamp.logged`, key: the log. A stamped bag joins the append-only log.
+/// `timestamp.logged`, key: the log. A stamped bag, or a token that is archived by itself, joins the append-only log.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Logged {
     /// Who made the bag.

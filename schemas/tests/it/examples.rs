@@ -251,6 +251,10 @@ pub fn own_bags() -> Vec<OwnBag> {
     vec![bag(Content::Attached), bag(Content::Object(object))]
 }
 
+pub fn archive_tokens() -> Vec<ArchiveToken> {
+    vec![ArchiveToken { hospital: hospital(), imprint: Sha256([0xaa; 32]), token: Sha256([0xbb; 32]) }]
+}
+
 pub fn logged() -> Vec<Logged> {
     let (subject, token) = (Sha256([0xaa; 32]), Sha256([0xbb; 32]));
     [BagMaker::Platform, BagMaker::Hospital].map(|maker| Logged { maker, subject, token }).to_vec()

@@ -36,6 +36,7 @@ fn every_payload_is_written_and_read_as_its_golden_file() {
     hold(examples::windows(), &mut seen);
     hold(examples::bags(), &mut seen);
     hold(examples::own_bags(), &mut seen);
+    hold(examples::archive_tokens(), &mut seen);
     hold(examples::logged(), &mut seen);
     hold(examples::checkpoints_due(), &mut seen);
     hold(examples::checkpoint_stamps(), &mut seen);

@@ -6,12 +6,15 @@
 use crate::error::{ArchiveError, at};
 use crate::finding::{Class, Findings, Place};
 use crate::manifest::{self, Line, Manifest, Side};
-use crate::record::{Bag, LogProof, Material, kinds};
+use crate::record::{Bag, Foreign, LogProof, Material, kinds};
 use crate::segment::{self, OPEN_NAME, Segment, Slot};
-use schemas::{MailboxAddress, Millis};
-use std::collections::{BTreeSet, HashMap};
+use schemas::{MailboxAddress, Millis, Sha256};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use zegel_crypto::hash::sha256;
+use zegel_timestamp::rows::OWN_REFERENCES;
+use zegel_timestamp::xml::read_bag_bytes;
 
 /// Most files that a folder is searched for.
 const FILES_MAX: usize = 1_000_000;
@@ -115,6 +118,38 @@ impl Archive {
         for (segment, slot) in self.records(kinds::LOG_PROOF) {
             let body = segment.body(slot).map_err(at(&self.folder.join(&segment.name)))?;
             found.extend(LogProof::decode(&body).map(|proof| (proof.sequence, proof.text.to_owned())).ok());
+        }
+        Ok(found)
+    }
+
+    /// The digests of the bags that the hospital made itself and whose hashes stand in bags of the platform, with those bags. Reads
+    /// every bag.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub fn own_bags_held(&self) -> Result<BTreeMap<Sha256, u64>, ArchiveError> {
+        let mut found = BTreeMap::new();
+        for (segment, slot) in self.bags() {
+            let body = segment.body(slot).map_err(at(&self.folder.join(&segment.name)))?;
+            let Ok(bag) = Bag::decode(&body) else { continue };
+            let _faults_are_for_the_audit = read_bag_bytes(bag.xml, |entry| {
+                if entry.reference >= OWN_REFERENCES {
+                    found.insert(entry.hash, slot.sequence);
+                }
+            });
+        }
+        Ok(found)
+    }
+
+    /// The digests of the bags that the hospital made itself and that the archive holds.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub fn own_bags_kept(&self) -> Result<HashSet<Sha256>, ArchiveError> {
+        let mut found = HashSet::new();
+        for (segment, slot) in self.records(kinds::FOREIGN) {
+            let body = segment.body(slot).map_err(at(&self.folder.join(&segment.name)))?;
+            found.extend(Foreign::decode(&body).map(|foreign| sha256(foreign.bytes)).ok());
         }
         Ok(found)
     }

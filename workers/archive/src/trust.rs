@@ -8,7 +8,8 @@
 //! file = "ca.pem"                 # beside this file; or pem = """…"""
 //! from = "2026-01-01"             # its stamps count from here …
 //! until = "2036-01-01"            # … to here (optional, both)
-//! crl = ["ca.crl"]                # certificate revocation lists, DER or PEM (optional; the archive may hold more)
+//! crl = ["ca.crl"]                # certificate revocation lists, DER or PEM (optional; the archive may hold more); of an external
+//!                                 # authority those of the CAs between its units and roots too
 //! external = true                 # another operator's authority: its roots (several in one file), and paths through CAs
 //!                                 # in between, which its tokens hold (optional; without it the CA signed its units itself)
 //!
@@ -26,16 +27,19 @@ use crate::time;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use schemas::{Millis, Sha256};
 use serde::Deserialize;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use zegel_crypto::hash::sha256;
 use zegel_crypto::log::Policy;
-use zegel_crypto::tsa::{Crl, Digest, Reason, Roots, TokenInfo, TrustAnchor, TsaError, Verifier};
+use zegel_crypto::tsa::{Crl, Digest, Issued, Reason, Roots, TokenInfo, TrustAnchor, TsaError, Verifier};
 
 /// Prescriptions are kept for thirty years.
 const RETENTION_YEARS: u32 = 30;
 /// A mean Gregorian year.
 const YEAR_MS: i64 = 31_556_952_000;
+/// Most lists, and most CAs, of one authority: a list a CA and year would be a few dozen.
+const LISTS_MAX: usize = 1_000;
 /// A trust file lists a few certificates.
 const FILE_MAX: u64 = 1 << 20;
 
@@ -46,6 +50,8 @@ pub struct Authority {
     pub verifier: Arc<dyn Verifier>,
     /// Whose revocation lists are believed.
     issuers: Vec<TrustAnchor>,
+    /// Whether it is another operator's.
+    external: bool,
     /// Its text, for `openssl`.
     pub pem: String,
     /// Its stamps count from here.
@@ -54,6 +60,19 @@ pub struct Authority {
     pub until: Option<Millis>,
     /// Its revocation lists.
     pub lists: Vec<Crl>,
+    /// Of an external authority: lists as they came, of which some may be of CAs between its units and roots.
+    given: Vec<Vec<u8>>,
+    /// What the paths of tokens led to so far.
+    met: Arc<Mutex<Met>>,
+}
+
+/// CAs that signed certificates of tokens' paths.
+#[derive(Debug, Default)]
+struct Met {
+    /// Their lists, by the SHA-256 of their certificates.
+    lists: HashMap<Sha256, Arc<Vec<Crl>>>,
+    /// By their names, when the newest list was issued; none where there is no list.
+    known_until: BTreeMap<String, Option<Millis>>,
 }
 
 /// Everything that is trusted.
@@ -140,9 +159,8 @@ impl Trust {
             let mut authority = Authority::of(pem, ca.external)?;
             (authority.from, authority.until) = (from, until);
             for name in &ca.crl {
-                let read = authority.list(&der(file(name)?));
                 let bad = |error| wrong(format!("a revocation list cannot be used: {error}"));
-                authority.lists.push(read.map_err(bad)?);
+                authority.take(der(file(name)?)).map_err(bad)?;
             }
             authorities.push(authority);
         }
@@ -158,21 +176,35 @@ impl Trust {
     #[must_use]
     pub fn with_lists<'a>(&self, lists: impl IntoIterator<Item = &'a [u8]>) -> Trust {
         let mut trust = self.clone();
+        trust.authorities.iter_mut().for_each(|authority| authority.met = Arc::default());
         for list in lists {
             let list = der(list.to_vec());
             for authority in &mut trust.authorities {
-                let read = authority.list(&list);
-                authority.lists.extend(read);
+                let _of_another_ca = authority.take(list.clone());
             }
         }
         trust
     }
 
-    /// Up to when it is known of every CA which certificates were revoked; none when a CA has no list.
+    /// Up to when it is known of every CA which certificates were revoked; none when a CA has no list. CAs between units and
+    /// roots count once a token was verified that led to them.
     #[must_use]
     pub fn revocations_known_until(&self) -> Option<Millis> {
-        let newest = |authority: &Authority| authority.lists.iter().map(Crl::this_update).max();
-        self.authorities.iter().map(newest).min().flatten()
+        self.authorities.iter().map(Authority::known_until).min().flatten()
+    }
+
+    /// The names of CAs in the paths of the tokens that were verified, of which there is no revocation list.
+    #[must_use]
+    pub fn without_lists(&self) -> Vec<String> {
+        let without = |authority: &Authority| {
+            let met = authority.met.lock().unwrap_or_else(PoisonError::into_inner);
+            met.known_until
+                .iter()
+                .filter(|(_, until)| until.is_none())
+                .map(|(name, _)| name.clone())
+                .collect::<Vec<_>>()
+        };
+        self.authorities.iter().flat_map(without).collect()
     }
 
     /// Verifies a time-stamp response over data with this digest, under whichever CA it is of.
@@ -217,7 +249,49 @@ impl Authority {
             let anchor = TrustAnchor::from_pem(&pem).map_err(unusable)?;
             (Arc::new(anchor.clone()), vec![anchor])
         };
-        Ok(Authority { verifier, issuers, pem, from: None, until: None, lists: Vec::new() })
+        let (lists, given, met) = (Vec::new(), Vec::new(), Arc::default());
+        Ok(Authority { verifier, issuers, pem, external, from: None, until: None, lists, given, met })
+    }
+
+    /// Takes a revocation list. Of an external authority any is kept: whose it is, the paths of its tokens will say.
+    fn take(&mut self, list: Vec<u8>) -> Result<(), TsaError> {
+        match self.list(&list) {
+            Ok(read) => self.lists.push(read),
+            Err(error @ TsaError::Refused(_)) if !self.external => return Err(error),
+            Err(TsaError::Refused(_)) => {}
+            Err(error) => return Err(error),
+        }
+        if self.external && self.given.len() < LISTS_MAX {
+            self.given.push(list);
+        }
+        Ok(())
+    }
+
+    /// The lists of the CA that signed a certificate of a path.
+    fn lists_of(&self, step: &Issued) -> Arc<Vec<Crl>> {
+        let mut met = self.met.lock().unwrap_or_else(PoisonError::into_inner);
+        let digest = sha256(&step.issuer);
+        if let Some(known) = met.lists.get(&digest) {
+            return known.clone();
+        }
+        let read: Vec<Crl> = self.given.iter().filter_map(|list| Crl::read_by(list, &step.issuer).ok()).collect();
+        let newest = read.iter().map(Crl::this_update).max();
+        let read = Arc::new(read);
+        if met.lists.len() < LISTS_MAX {
+            met.lists.insert(digest, read.clone());
+            // Of two certificates of one CA, the list may be signed by either's key.
+            let until = met.known_until.entry(step.by.clone()).or_default();
+            *until = newest.max(*until);
+        }
+        read
+    }
+
+    fn known_until(&self) -> Option<Millis> {
+        let met = self.met.lock().unwrap_or_else(PoisonError::into_inner);
+        match met.known_until.values().min() {
+            Some(until) => *until,
+            None => self.lists.iter().map(Crl::this_update).max(),
+        }
     }
 
     /// Reads a revocation list of one of its CAs.
@@ -236,8 +310,8 @@ impl Authority {
     fn counts(&self, token: TokenInfo) -> Result<TokenInfo, TokenFault> {
         let within = self.from.is_none_or(|from| token.gen_time >= from)
             && self.until.is_none_or(|until| token.gen_time < until);
-        if let Some(text) = self.revoked(&token) {
-            return Err(TokenFault { class: Class::Untrusted, name: "token-revoked", text });
+        if let Some(fault) = self.revoked(&token) {
+            return Err(fault);
         }
         if within {
             return Ok(token);
@@ -248,19 +322,34 @@ impl Authority {
 }
 
 impl Authority {
-    /// Why a token does not count although its certificate was valid: the certificate was revoked.
-    fn revoked(&self, token: &TokenInfo) -> Option<String> {
-        let against = self.lists.iter().find(|list| !list.allows(&token.unit_serial, token.gen_time))?;
-        let entry = against.of(&token.unit_serial)?;
-        let text = match entry.reason {
-            Reason::KeyCompromise => {
-                "the certificate was revoked because somebody else may have its key: none of its tokens counts by itself"
-                    .to_owned()
-            }
-            _ => format!("the certificate was revoked at {}, before the token's time", utc(entry.at)),
-        };
-        Some(text)
+    /// Why a token does not count although its certificates were valid: one of them was revoked.
+    fn revoked(&self, token: &TokenInfo) -> Option<TokenFault> {
+        let fault = |name, text| Some(TokenFault { class: Class::Untrusted, name, text });
+        if token.path.is_empty() {
+            return revoked(&self.lists, &token.unit_serial, token.gen_time)
+                .and_then(|text| fault("token-revoked", format!("the certificate was revoked {text}")));
+        }
+        for (above, step) in token.path.iter().enumerate() {
+            let Some(text) = revoked(&self.lists_of(step), &step.serial, token.gen_time) else { continue };
+            return match above {
+                0 => fault("token-revoked", format!("the certificate was revoked {text}")),
+                _ => fault("token-ca-revoked", format!("the certificate of a CA above the unit was revoked {text}")),
+            };
+        }
+        None
     }
+}
+
+/// How a list speaks against a token of this time.
+fn revoked(lists: &[Crl], serial: &[u8], gen_time: Millis) -> Option<String> {
+    let against = lists.iter().find(|list| !list.allows(serial, gen_time))?;
+    let entry = against.of(serial)?;
+    Some(match entry.reason {
+        Reason::KeyCompromise => {
+            "because somebody else may have its key: none of its tokens counts by itself".to_owned()
+        }
+        _ => format!("at {}, before the token's time", utc(entry.at)),
+    })
 }
 
 /// What kind of fault it is: whether the token belongs to other bytes, or its signer does not count.

@@ -7,11 +7,14 @@
 
 use crate::auth::Caller;
 use crate::body;
+use crate::input::Params;
 use crate::platform::Front;
 use crate::problem::{Answer, Problem};
+use crate::timestamp::hospital;
+use crate::tokens;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, Uri, header};
 use axum::response::{IntoResponse, Response};
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,16 +27,25 @@ const REPLY: &str = "application/timestamp-reply";
 /// How long a request waits for its turn to be signed: a thousand RSA signatures.
 const TURN: Duration = Duration::from_secs(2);
 
-/// `POST /timestamp`.
+/// `POST /timestamp`; with `?archive=HOSPITAL` the token is archived for that hospital before it is given, and `Location` says where.
 pub(crate) async fn stamp(
     State(front): State<Arc<Front>>,
     caller: Answer<Caller>,
+    uri: Uri,
     headers: HeaderMap,
     body: Body,
 ) -> Answer<Response> {
-    if front.config.stamps_need_token {
-        caller?;
-    }
+    let archive = match Params::read(&uri, &["archive"])?.text("archive") {
+        Some(named) => {
+            let hospital = hospital(named)?;
+            Some((caller?.owner(&front, &hospital)?, hospital))
+        }
+        None if front.config.stamps_need_token => {
+            caller?;
+            None
+        }
+        None => None,
+    };
     let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     let form = match kind.as_str() {
@@ -44,9 +56,16 @@ pub(crate) async fn stamp(
             return Err(Problem::new("ZGL-HTTP-MEDIA", rule).at("Content-Type"));
         }
     };
+    if archive.is_some() && form == Form::Dss {
+        let rule = "is for application/timestamp-query; bags are archived by /v1/timestamp/own-bags";
+        return Err(Problem::field("archive", rule));
+    }
     let limit = if form == Form::Dss { dss::REQUEST_MAX } else { REQUEST_MAX };
     let whole = body::whole_up_to(&front, &headers, body, limit as u64).await?;
     let request = whole.bytes.clone();
+    // Refused before anything is signed: the archive and the log name what was stamped by its SHA-256.
+    let archive =
+        archive.map(|(key, hospital)| Ok::<_, Problem>((key, hospital, tokens::imprint(&request)?))).transpose()?;
     let now = front.clock.is_steady().then(|| front.clock.now());
     let response = match front.config.authority.clone() {
         None if form == Form::Dss => {
@@ -70,7 +89,15 @@ pub(crate) async fn stamp(
         }
     };
     let kind = if form == Form::Dss { "application/xml" } else { REPLY };
-    Ok(([(header::CONTENT_TYPE, kind)], response).into_response())
+    let place = match archive {
+        Some((key, hospital, imprint)) => tokens::keep(&front, (key, hospital, imprint), &response, &headers).await?,
+        None => None,
+    };
+    let mut answer = ([(header::CONTENT_TYPE, kind)], response).into_response();
+    if let Some(place) = place.and_then(|place| place.parse().ok()) {
+        answer.headers_mut().insert(header::LOCATION, place);
+    }
+    Ok(answer)
 }
 
 /// How a time stamp is asked for.

@@ -38,6 +38,7 @@ mod server;
 mod submission;
 mod timestamp;
 mod token_file;
+mod tokens;
 
 pub use auth::{Grant, Tokens, TokensError};
 pub use platform::{GatewayConfig, Platform};

@@ -5,7 +5,7 @@ use crate::platform::{Front, Platform};
 use crate::problem::Problem;
 use crate::{
     authority, box_items, boxes, consult, dead, log, mutations, operations, own_bags, projects, quarantine, seals,
-    submission, timestamp,
+    submission, timestamp, tokens,
 };
 use axum::Router;
 use axum::extract::{Request, State};
@@ -46,6 +46,8 @@ routes! {
     "/v1/timestamp/bags/{hospital}/{file}" => get timestamp::bag_file;
     "/v1/timestamp/own-bags/{hospital}" => get own_bags::list, post own_bags::take;
     "/v1/timestamp/own-bags/{hospital}/{file}" => get own_bags::file;
+    "/v1/timestamp/tokens/{hospital}" => get tokens::list;
+    "/v1/timestamp/tokens/{hospital}/{file}" => get tokens::file;
     "/v1/timestamp/consult" => post consult::consult;
     "/v1/timestamp/retrieve" => post consult::retrieve;
     "/v1/timestamp/stream/{hospital}" => get consult::stream;

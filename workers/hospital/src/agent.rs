@@ -11,6 +11,7 @@ use crate::backoff::Backoff;
 use crate::bags::{self, Before, Verified};
 use crate::error::{HospitalError, at};
 use crate::journal::{ENTRIES_MAX, Journal};
+use crate::own_bags::{self, OwnBag, Wanted};
 use crate::platform::{Away, Platform, RawBag};
 use schemas::{Millis, Sha256};
 use serde::Serialize;
@@ -19,9 +20,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use zegel_archive::manifest::Side;
 use zegel_archive::reader::Archive;
-use zegel_archive::record::Bag;
+use zegel_archive::record::{Bag, Foreign};
 use zegel_archive::trust::Trust;
 use zegel_archive::writer::{NewBag, Writer};
+use zegel_timestamp::rows::OWN_REFERENCES;
 
 /// Requests of one round, so that bags are taken while a backlog is sent.
 const REQUESTS: usize = 20;
@@ -40,6 +42,7 @@ pub struct Agent<P> {
     sending: Backoff,
     taking: Backoff,
     proved: Option<Millis>,
+    own: Wanted,
     enrolled: bool,
 }
 
@@ -86,6 +89,7 @@ impl<P: Platform> Agent<P> {
             sending: Backoff::default(),
             taking: Backoff::default(),
             proved: None,
+            own: Wanted::default(),
             enrolled: false,
         })
     }
@@ -154,7 +158,7 @@ impl<P: Platform> Agent<P> {
                 break;
             }
         }
-        self.prove()
+        self.prove(round)
     }
 
     /// The next bag, if there is one: verified, archived, its entries marked.
@@ -191,6 +195,7 @@ impl<P: Platform> Agent<P> {
             fail::fail_point!("hospital::after-archive");
         }
         *before = Before::Bag(Box::new(bag.link.clone()));
+        self.own.note(sequence, &bag.entries);
         round.lost += mark(&self.journal, sequence, &bag)?;
         round.bags += 1;
         Ok(true)
@@ -220,8 +225,8 @@ impl<P: Platform> Agent<P> {
         Ok(())
     }
 
-    /// Certificates, lists and proofs of the log, once a minute.
-    fn prove(&mut self) -> Result<(), Trouble> {
+    /// Certificates, lists, proofs of the log, and the bags that the hospital made itself, once a minute.
+    fn prove(&mut self, round: &mut Round) -> Result<(), Trouble> {
         let now = self.journal.now();
         if self.proved.is_some_and(|last| (0..PROOFS_EVERY_MS).contains(&now.since(last))) {
             return Ok(());
@@ -235,8 +240,40 @@ impl<P: Platform> Agent<P> {
         if writer.last() > 0 {
             self.platform.prove(&folder, writer)?;
             writer.sync()?;
+            self.own_bags(&folder, round)?;
         }
         self.proved = Some(now);
+        Ok(())
+    }
+}
+
+impl<P: Platform> Agent<P> {
+    fn own_bags(&mut self, folder: &Path, round: &mut Round) -> Result<(), Trouble> {
+        let (Some((writer, _)), Some(trust)) = (&mut self.archive, &self.trust) else { return Ok(()) };
+        if !self.own.looked() {
+            let archive = self.platform.has_own_bags()?.then(|| Archive::open(folder)).transpose()?;
+            self.own.look(archive.as_ref())?;
+        }
+        for (digest, held_by) in self.own.list() {
+            let own = self.platform.own_bag(&digest)?;
+            let verified = own_bags::verify(own.as_ref(), &digest, trust);
+            match (own, verified) {
+                (Some(own), Ok(())) => {
+                    writer.append_foreign(&Foreign { tsr: &own.tsr, bytes: &own.bytes, held_by })?;
+                    writer.sync()?;
+                    self.own.archived(&digest);
+                }
+                (own, Err(why)) => {
+                    let folder = self.folder.join("rejected");
+                    own.map(|own| set_aside_own(&folder, &digest, &own)).transpose()?;
+                    let text = format!(
+                        "the hospital's own bag {digest}, whose hash bag {held_by} holds, does not hold: {why}"
+                    );
+                    round.rejected = Some(text);
+                }
+                (None, Ok(())) => {}
+            }
+        }
         Ok(())
     }
 }
@@ -283,7 +320,9 @@ fn settle(
 /// Marks a bag's entries in the journal and closes it; how many the platform owed and it lacks.
 fn mark(journal: &Journal, sequence: u64, bag: &Verified) -> Result<u64, HospitalError> {
     let (mut lost, mut strangers) = (0, 0);
-    for page in bag.entries.chunks(ENTRIES_MAX) {
+    // Hashes of bags that the hospital made itself are no entries of the journal, and are checked with those bags.
+    let entries: Vec<_> = bag.entries.iter().copied().filter(|(reference, _)| *reference < OWN_REFERENCES).collect();
+    for page in entries.chunks(ENTRIES_MAX) {
         let seen = journal.seen_in_bag(sequence, page)?;
         lost += seen.lost;
         strangers += seen.strangers;
@@ -307,6 +346,14 @@ fn set_aside(folder: &Path, sequence: u64, raw: &RawBag) -> Result<(), HospitalE
     fs::create_dir_all(folder).map_err(at(folder))?;
     for (kind, bytes) in [("xml", &raw.xml), ("tsr", &raw.tsr), ("header", &raw.header)] {
         durable(&folder.join(format!("{sequence}.{kind}")), bytes)?;
+    }
+    Ok(())
+}
+
+fn set_aside_own(folder: &Path, digest: &Sha256, own: &OwnBag) -> Result<(), HospitalError> {
+    fs::create_dir_all(folder).map_err(at(folder))?;
+    for (kind, bytes) in [("xml", &own.bytes), ("tsr", &own.tsr)] {
+        durable(&folder.join(format!("own-{digest}.{kind}")), bytes)?;
     }
     Ok(())
 }

@@ -16,6 +16,7 @@ pub mod drop_folder;
 pub mod entry;
 pub mod error;
 pub mod journal;
+pub mod own_bags;
 pub mod platform;
 
 mod place;
@@ -25,4 +26,5 @@ pub use agent::{Agent, Round};
 pub use entry::{Answer, Entry, Offer, State};
 pub use error::HospitalError;
 pub use journal::{Journal, Tally};
+pub use own_bags::OwnBag;
 pub use platform::{Away, Platform, RawBag};

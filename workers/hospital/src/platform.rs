@@ -2,6 +2,7 @@
 //!
 //! Contract: every call may block for as long as a request takes; all of them may be repeated without harm.
 
+use crate::own_bags::OwnBag;
 use schemas::Sha256;
 use schemas::messages::EntryAnswer;
 use std::path::Path;
@@ -48,6 +49,18 @@ pub trait Platform {
     /// # Errors
     /// [`Away`].
     fn materials(&self) -> Result<Vec<(String, Vec<u8>)>, Away>;
+
+    /// Whether it keeps bags that the hospital made itself.
+    ///
+    /// # Errors
+    /// [`Away`].
+    fn has_own_bags(&self) -> Result<bool, Away>;
+
+    /// The bag that the hospital made itself with this digest, and its token; none where the platform has none.
+    ///
+    /// # Errors
+    /// [`Away`].
+    fn own_bag(&self, digest: &Sha256) -> Result<Option<OwnBag>, Away>;
 
     /// Adds proofs that archived bags stand in the platform's log; how many.
     ///

@@ -25,6 +25,7 @@ pub mod windows;
 pub mod xml;
 
 mod binding;
+mod own_token;
 
 pub use aggregator::Aggregator;
 pub use log::Log;

@@ -5,7 +5,7 @@
 //! Failure behaviour: [`RowError`] when a row is not what this program writes.
 
 use crate::log::{self, LogHead, SignedCheckpoint};
-use crate::rows::{self, ArchivedBag, Bucket, Head, OpenBag, OwnBagRow, Taken};
+use crate::rows::{self, ArchivedBag, Bucket, Head, OpenBag, OwnBagRow, Taken, TokenRow};
 use bytes::Bytes;
 use schemas::{Key, MessageId, Millis, Sha256};
 use serde::de::DeserializeOwned;
@@ -105,16 +105,39 @@ pub fn own_bags(
     after: Option<(Millis, Sha256)>,
     limit: usize,
 ) -> Query<Vec<(Millis, Sha256)>> {
+    by_time(hospital, rows::own_time_sub, b"j", (from, after), limit)
+}
+
+/// A token that the hospital had archived by itself, by the SHA-256 of its DER.
+#[must_use]
+pub fn kept_token(hospital: Key, token: &Sha256) -> Query<Option<TokenRow>> {
+    json_row(spaces::ARCHIVE, hospital, rows::kept_token_sub(token))
+}
+
+/// Time and digest of such tokens, as [`own_bags`].
+#[must_use]
+pub fn kept_tokens(hospital: Key, after: Option<(Millis, Sha256)>, limit: usize) -> Query<Vec<(Millis, Sha256)>> {
+    by_time(hospital, rows::kept_time_sub, b"m", (Millis(0), after), limit)
+}
+
+/// Rows whose names are a letter, a time and a digest. `to` is the letter after theirs.
+fn by_time(
+    hospital: Key,
+    sub: impl Fn(Millis, &Sha256) -> Bytes,
+    to: &'static [u8],
+    (from, after): (Millis, Option<(Millis, Sha256)>),
+    limit: usize,
+) -> Query<Vec<(Millis, Sha256)>> {
     let from = match after {
         // Right behind this row: the smallest name that is larger.
-        Some((at, digest)) => Bytes::from([&rows::own_time_sub(at, &digest)[..], &[0]].concat()),
-        None => rows::own_time_sub(from, &Sha256([0; 32])),
+        Some((at, digest)) => Bytes::from([&sub(at, &digest)[..], &[0]].concat()),
+        None => sub(from, &Sha256([0; 32])),
     };
     let read = Read::Range {
         space: spaces::ARCHIVE,
         owner: hospital,
         from,
-        to: Some(Bytes::from_static(b"j")),
+        to: Some(Bytes::from_static(to)),
         limit: limit.min(BAGS_MAX),
         reverse: false,
     };

@@ -11,6 +11,8 @@
 //! | archive | hospital | `f` + digest | [`OwnBagRow`], JSON: a bag that the hospital made itself |
 //! | archive | hospital | `g` + digest | the RFC 3161 response over it, DER |
 //! | archive | hospital | `i` + stamped (u64) + digest | empty: finds it by its time |
+//! | archive | hospital | `k` + SHA-256 of the token | [`TokenRow`], JSON: a token that the hospital asked for by itself |
+//! | archive | hospital | `l` + stamped (u64) + the same | empty: finds it by its time |
 //! | payloads | the payload's id | empty | the XML's bytes (at most 64 KiB) |
 //!
 //! Numbers are big-endian, so rows lie in the order of their sequence. A record is `ref` (u64) and the digest.
@@ -138,6 +140,22 @@ pub struct OwnBagRow {
     pub reference: u64,
     /// The token's time.
     pub stamped: Millis,
+}
+
+/// A token that a hospital asked for by itself, and had archived.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenRow {
+    /// Version of the row.
+    pub v: V1,
+    /// The SHA-256 that was stamped.
+    pub imprint: Sha256,
+    /// SHA-256 of the DER token.
+    pub token: Sha256,
+    /// The token's time.
+    pub stamped: Millis,
+    /// The RFC 3161 response around it, DER, base64.
+    #[serde(with = "base64_bytes")]
+    pub tsr: Vec<u8>,
 }
 
 /// The end of a hospital's chain.
@@ -276,6 +294,18 @@ pub fn own_token_sub(digest: &Sha256) -> Bytes {
 pub fn own_time_sub(stamped: Millis, digest: &Sha256) -> Bytes {
     // Tokens are not from before 1970.
     Bytes::from([b"i".as_slice(), &stamped.0.max(0).to_be_bytes(), &digest.0].concat())
+}
+
+/// The name of the row of a token that is archived by itself.
+#[must_use]
+pub fn kept_token_sub(token: &Sha256) -> Bytes {
+    Bytes::from([b"k".as_slice(), &token.0].concat())
+}
+
+/// The name of the row by which such a token is found by its time.
+#[must_use]
+pub fn kept_time_sub(stamped: Millis, token: &Sha256) -> Bytes {
+    Bytes::from([b"l".as_slice(), &stamped.0.max(0).to_be_bytes(), &token.0].concat())
 }
 
 /// The name of a bag's archive row.

@@ -6,17 +6,17 @@
 //! rows: at most [`DELETE_MAX`] of them; where more are left it sends itself the same message again, whose handling finds
 //! the bag archived and deletes the next ones, so no step grows with a bag.
 //! Sealing is idempotent on (hospital, sequence): a bag that is archived is never made twice.
-//! A hospital's own bag ([`own_bag`]) is stamped beside the chain.
+//! A hospital's own bag ([`own_bag`]) is stamped beside the chain, a token that it asked for archived beside it.
 //! Failure behaviour: a bag that does not continue the chain is dead, and the hospital's later bags wait for an operator.
 
 use crate::binding::{self, Bound, Spec, Xml};
 use crate::rows::{self, ArchivedBag, Head};
 use crate::stamper::Stamper;
-use crate::{DELIVER, LOGGED, SEALED, SOURCE, own_bag};
+use crate::{DELIVER, LOGGED, SEALED, SOURCE, own_bag, own_token};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use schemas::messages::{
-    BagClosed, BagMaker, Content, ContentType, Deliver, From, Logged, OwnBag, Part, ReceiptsWanted,
+    ArchiveToken, BagClosed, BagMaker, Content, ContentType, Deliver, From, Logged, OwnBag, Part, ReceiptsWanted,
 };
 use schemas::{Key, Sha256};
 use std::collections::BTreeMap;
@@ -56,16 +56,18 @@ impl Worker for Sealer {
     }
 
     fn reads(&self, message: &Message, _: &Context<'_>) -> Vec<Read> {
-        let sub = match message.payload::<OwnBag>() {
-            Ok(own) => rows::own_sub(&own.digest),
-            Err(_) => rows::head_sub(),
-        };
+        let own = message.payload::<OwnBag>().map(|own| rows::own_sub(&own.digest));
+        let token = || message.payload::<ArchiveToken>().map(|order| rows::kept_token_sub(&order.token));
+        let sub = own.or_else(|_| token()).unwrap_or_else(|_| rows::head_sub());
         vec![Read::One { space: spaces::ARCHIVE, owner: message.key(), sub }]
     }
 
     fn decide(&self, message: &Message, view: &View, context: &Context<'_>) -> Result<Decision, Interrupt> {
         if message.is::<OwnBag>() {
             return own_bag::decide(message, view, context);
+        }
+        if message.is::<ArchiveToken>() {
+            return own_token::decide(message, view, context);
         }
         let bag: BagClosed = message.payload()?;
         let owner = message.key();

@@ -1,16 +1,16 @@
-//! Revocation lists of our CA (RFC 5280 section 5): issued by it, read by whoever verifies.
+//! Revocation lists (RFC 5280 section 5): those that our CA issues, and those of other CAs, as whoever verifies reads them.
 
 use super::TsaError;
 use super::certificates::{key_id, millis, time};
 use super::signing::{SigningKey, verify_signature};
-use super::verify::TrustAnchor;
+use super::verify::{TrustAnchor, extension as extension_of};
 use const_oid::AssociatedOid;
 use der::asn1::{BitString, OctetString, Uint};
 use der::{Decode, Encode};
 use schemas::Millis;
 use std::str::FromStr;
 use x509_cert::ext::Extension;
-use x509_cert::ext::pkix::{AuthorityKeyIdentifier, CrlNumber, CrlReason};
+use x509_cert::ext::pkix::{AuthorityKeyIdentifier, CrlNumber, CrlReason, KeyUsage};
 use x509_cert::serial_number::SerialNumber;
 use x509_cert::{Certificate, Version, crl::CertificateList, crl::RevokedCert, crl::TbsCertList};
 
@@ -78,9 +78,27 @@ impl Crl {
     /// # Errors
     /// [`TsaError::Der`]; [`TsaError::Refused`] when it is another CA's, is not signed by it, or is not of version 2.
     pub fn read(list: &[u8], ca: &TrustAnchor) -> Result<Crl, TsaError> {
+        Crl::signed(list, ca.certificate())
+    }
+
+    /// The same by the certificate of any CA, DER: one between a unit and a root, which the caller has verified.
+    ///
+    /// # Errors
+    /// As [`Crl::read`]; [`TsaError::Refused`] too when the CA may not sign lists.
+    pub fn read_by(list: &[u8], ca: &[u8]) -> Result<Crl, TsaError> {
+        let ca = Certificate::from_der(ca)?;
+        // Roots of the nineties have no key usage.
+        let may_sign = extension_of::<KeyUsage>(&ca).map_or(true, |(_, usage)| usage.crl_sign());
+        if !may_sign {
+            return Err(TsaError::Refused("the CA may not sign revocation lists"));
+        }
+        Crl::signed(list, &ca)
+    }
+
+    fn signed(list: &[u8], ca: &Certificate) -> Result<Crl, TsaError> {
         let list = CertificateList::from_der(list)?;
         let body = &list.tbs_cert_list;
-        let issuer = &ca.certificate().tbs_certificate;
+        let issuer = &ca.tbs_certificate;
         let ours = body.issuer == issuer.subject && body.version == Version::V2;
         if !ours || list.signature_algorithm != body.signature {
             return Err(TsaError::Refused("revocation list is of another CA"));

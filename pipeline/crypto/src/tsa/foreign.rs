@@ -4,13 +4,15 @@
 //! ESSCertID (SHA-1) or an ESSCertIDv2; certificates that are left out. Checked all the same: the signature over content
 //! and attributes, the unit's sole and critical purpose, every certificate of the path at genTime. SHA-1 anywhere but in an
 //! ESSCertID is refused, unless the roots say that tokens of old are to be read, and then the result says that it is weak.
-//! Revocation is the caller's to look at, with the issuer's list.
+//! Revocation is the caller's to look at, with the lists of the issuers: the token's path names them all.
 
 use super::asn1::{SigningCertificateV2, TST_INFO, granted};
 use super::ber;
 use super::certificates::{all_from_pem, valid_at};
 use super::signing::verify_signature;
-use super::verify::{TokenInfo, TrustAnchor, Verifier, check_imprint, content_of, ensure, extension, single, told};
+use super::verify::{
+    Issued, TokenInfo, TrustAnchor, Verifier, check_imprint, content_of, ensure, extension, single, told,
+};
 use super::{Digest, TsaError};
 use crate::hash::sha256;
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
@@ -117,8 +119,9 @@ impl Roots {
         reading.pool.extend(&self.known);
         let unit = reading.unit(signer)?;
         reading.check_signed(signer, &content, unit)?;
-        reading.check_path(unit, info.gen_time.at())?;
-        Ok((told(info, unit, sha256(&unit.to_der()?)), reading.weak))
+        let path = reading.check_path(unit, info.gen_time.at())?;
+        let told = told(info, unit, sha256(&unit.to_der()?));
+        Ok((TokenInfo { path, ..told }, reading.weak))
     }
 }
 
@@ -233,12 +236,12 @@ impl<'a> Reading<'a> {
     }
 
     /// From the unit to a root, every certificate valid at that time.
-    fn check_path(&mut self, unit: &'a Certificate, at: Millis) -> Result<(), TsaError> {
-        let mut current = unit;
+    fn check_path(&mut self, unit: &'a Certificate, at: Millis) -> Result<Vec<Issued>, TsaError> {
+        let (mut current, mut path) = (unit, Vec::new());
         for below in 0..PATH_MAX {
             ensure(valid_at(current, at), "certificate was not valid at that time")?;
             if self.roots.trusted.contains(current) {
-                return Ok(());
+                return Ok(path);
             }
             let issuers: Vec<&'a Certificate> = self.roots.trusted.iter().chain(self.pool.iter().copied()).collect();
             let issuer = issuers.into_iter().find(|issuer| {
@@ -246,7 +249,11 @@ impl<'a> Reading<'a> {
                     && *issuer != current
                     && self.is_issuer(issuer, current, below).is_ok()
             });
-            current = issuer.ok_or(TsaError::Refused("no path leads to a trusted CA"))?;
+            let issuer = issuer.ok_or(TsaError::Refused("no path leads to a trusted CA"))?;
+            let serial = current.tbs_certificate.serial_number.as_bytes().to_vec();
+            let by = issuer.tbs_certificate.subject.to_string();
+            path.push(Issued { serial, issuer: issuer.to_der()?, by });
+            current = issuer;
         }
         Err(TsaError::Refused("path to a trusted CA is too long"))
     }

@@ -57,6 +57,20 @@ pub struct TokenInfo {
     pub unit: Sha256,
     /// The serial of the unit's certificate, as revocation lists name it.
     pub unit_serial: Vec<u8>,
+    /// The certificates from the unit's up to one that a root signed, where an external authority has CAs in between or a root
+    /// of its own; nothing where the trusted CA signed the unit's itself.
+    pub path: Vec<Issued>,
+}
+
+/// A certificate of a path: what a revocation list of its issuer would name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Issued {
+    /// Its serial number.
+    pub serial: Vec<u8>,
+    /// The certificate of the CA that signed it, DER.
+    pub issuer: Vec<u8>,
+    /// The CA's name, as RFC 4514 writes names.
+    pub by: String,
 }
 
 /// Whoever decides which tokens count: a CA that signs its units itself ([`TrustAnchor`], which is strict about the form), or
@@ -194,6 +208,7 @@ pub(super) fn told(info: TstInfo, unit: &Certificate, unit_digest: Sha256) -> To
         accuracy_ms: accuracy,
         unit: unit_digest,
         unit_serial: unit.tbs_certificate.serial_number.as_bytes().to_vec(),
+        path: Vec::new(),
     }
 }
 

@@ -19,7 +19,9 @@ use zegel_core::slot::spaces;
 use zegel_crypto::hash::sha256;
 use zegel_crypto::tsa::{Trusted, Verifier as _};
 use zegel_timestamp::audit::{self, Evidence, Link};
-use zegel_timestamp::rows::{ArchivedBag, Bucket, Head, OpenBag, OwnBagRow, head_sub, own_token_sub};
+use zegel_timestamp::rows::{
+    ArchivedBag, Bucket, Head, OpenBag, OwnBagRow, TokenRow, head_sub, kept_time_sub, kept_token_sub, own_token_sub,
+};
 
 /// References of a bag's bucket: what a number is made of (see the rows of the time-stamp stage).
 const BUCKET: u64 = 16;
@@ -45,6 +47,7 @@ pub fn check(
         Ok(())
     })?;
     own_bags(rows, objects, &trusted, &mut line)?;
+    kept_tokens(rows, &trusted, &mut line)?;
     let idle = nothing_waits_to_be_sealed(rows)?;
     for (owner, open) in open_bags {
         hospital(rows, objects, &trusted, owner, &open, &mut line)?;
@@ -75,6 +78,27 @@ fn own_bags(rows: &Rows, objects: &dyn Objects, trusted: &Trusted, line: &mut Li
         let tsr = rows.one(spaces::ARCHIVE, owner, own_token_sub(&bag.digest))?.unwrap_or_default();
         if digest != Some(bag.digest) || trusted.verify(&tsr, &bag.digest).is_err() {
             line.fault(format!("a bag of hospital {owner}'s own is missing or not what was stamped"));
+        }
+        Ok(())
+    })
+}
+
+/// Tokens that hospitals asked for by themselves: they verify over what was stamped, and are found by their time.
+fn kept_tokens(rows: &Rows, trusted: &Trusted, line: &mut Line) -> Result<(), Failed> {
+    rows.every(spaces::ARCHIVE, |owner, sub, value| {
+        if sub.first() != Some(&b'k') {
+            return Ok(());
+        }
+        line.looked_at += 1;
+        let row = value.and_then(|bytes| decode::<TokenRow>(&bytes).ok());
+        let held =
+            row.filter(|row| trusted.verify(&row.tsr, &row.imprint).is_ok() && kept_token_sub(&row.token) == sub);
+        let timed = match &held {
+            Some(row) => rows.one(spaces::ARCHIVE, owner, kept_time_sub(row.stamped, &row.token))?.is_some(),
+            None => false,
+        };
+        if !timed {
+            line.fault(format!("an archived token of hospital {owner} is not what was given"));
         }
         Ok(())
     })

@@ -10,7 +10,7 @@ use crate::client::{Client, list, number, text};
 use crate::failed::{Failed, at};
 use crate::term::Report;
 use base64::{Engine, engine::general_purpose::STANDARD};
-use schemas::MailboxAddress;
+use schemas::{MailboxAddress, Sha256};
 use serde_json::json;
 use std::fs;
 use std::path::Path;
@@ -18,7 +18,7 @@ use zegel_archive::evidence::{self, Wanted};
 use zegel_archive::finding::utc;
 use zegel_archive::manifest;
 use zegel_archive::reader::Archive;
-use zegel_archive::record::{Foreign, kinds};
+use zegel_archive::record::Foreign;
 use zegel_archive::trust::Trust;
 use zegel_archive::writer::{NewBag, Writer};
 use zegel_core::clock::{Clock, SystemClock};
@@ -105,17 +105,20 @@ fn from_platform(client: &Client, hospital: &MailboxAddress, writer: &mut Writer
 fn own_bags(client: &Client, hospital: &MailboxAddress, out: &Path, writer: &mut Writer) -> Result<(), Failed> {
     writer.sync()?;
     let archive = Archive::open(out)?;
-    let mut known = Vec::new();
-    for (segment, slot) in archive.records(kinds::FOREIGN) {
-        let body = segment.body(slot).map_err(at(&archive.folder.join(&segment.name)))?;
-        known.extend(Foreign::decode(&body).map(|foreign| sha256(foreign.bytes).to_string()).ok());
-    }
+    let known = archive.own_bags_kept()?;
+    // Read once, and only where there is something to look for.
+    let mut held = None;
     every(client, &format!("/v1/timestamp/own-bags/{hospital}"), "bags", "after", |bag| {
-        let wanted = Wanted { reference: Some(number(bag, "ref")), ..Wanted::default() };
-        if known.iter().any(|known| known == text(bag, "digest")) {
+        let unreadable = |_| Failed::Failure("the platform lists a bag without its digest".to_owned());
+        let digest: Sha256 = text(bag, "digest").parse().map_err(unreadable)?;
+        if known.contains(&digest) {
             return Ok(());
         }
-        if let Some((held_by, _)) = evidence::find(&archive, &wanted)? {
+        let held = match &mut held {
+            Some(held) => held,
+            nothing => nothing.insert(archive.own_bags_held()?),
+        };
+        if let Some(held_by) = held.get(&digest).copied() {
             let (bytes, tsr) = (fetched(client, text(bag, "xml"))?, fetched(client, text(bag, "tsr"))?);
             writer.append_foreign(&Foreign { tsr: &tsr, bytes: &bytes, held_by })?;
         }

@@ -129,6 +129,7 @@ pub fn archive(archive: &Archive, options: &Options<'_>) -> Result<Audited, Arch
         checked.iter_mut().map(|bag| Logged { sequence: bag.sequence, entry: bag.log_entry.take() }).collect();
     let log = log::check(&logged, &archive.log_proofs()?, trust.log.as_ref(), &mut findings);
     let Renewed { bags, documents } = renewed::check(archive, (&checked, &references), &trust, &mut findings)?;
+    without_lists(&trust, &mut findings);
     findings.sort();
     let overview = Overview {
         renewed: bags,
@@ -138,6 +139,14 @@ pub fn archive(archive: &Archive, options: &Options<'_>) -> Result<Audited, Arch
         ..overview(archive, &checked, options, log)
     };
     Ok(Audited { overview, findings })
+}
+
+/// Says of which CAs in the paths of tokens it is not known what they revoked.
+pub(crate) fn without_lists(trust: &Trust, findings: &mut Findings) {
+    for name in trust.without_lists() {
+        let text = format!("there is no revocation list of {name}: what it revoked is not known");
+        findings.add(Class::Notice, "revocation-unknown", Place::default(), text);
+    }
 }
 
 /// Checks every bag, on several threads.

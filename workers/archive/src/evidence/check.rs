@@ -60,7 +60,7 @@ pub fn check(bytes: &[u8], document: Option<&[u8]>, trust: &Trust) -> (EvidenceV
         renewed: None,
         document_in: None,
         log: LogState::NoLogInThisArchive,
-        revocations_known_until: trust.revocations_known_until(),
+        revocations_known_until: None,
         sentence: String::new(),
     };
     match files {
@@ -76,6 +76,8 @@ pub fn check(bytes: &[u8], document: Option<&[u8]>, trust: &Trust) -> (EvidenceV
     view.stamped = check.token.as_ref().map(|token| token.gen_time);
     view.policy = check.token.as_ref().map(|token| token.policy.clone());
     let mut findings = check.findings;
+    crate::audit::without_lists(trust, &mut findings);
+    view.revocations_known_until = trust.revocations_known_until();
     findings.sort();
     view.sentence = match (&view.statement, view.stamped) {
         (Some(statement), Some(at)) if findings.clean() => format!(

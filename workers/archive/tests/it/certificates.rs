@@ -132,3 +132,66 @@ fn bags_that_an_external_authority_stamped_are_audited_up_to_its_root() {
     let line = lines.iter().find(|line| line.contains("ts -verify")).unwrap();
     shell(&folder.path().join("court"), line, &[]);
 }
+
+/// A revocation list of `$1` that names `$2`: expiry, date with reason, serial.
+const LIST: &str = "
+set -e
+: > $1.index; test -z \"$2\" || printf 'R\\t490101000000Z\\t%s\\t%s\\tunknown\\t/CN=x\\n' \"$2\" \"$3\" > $1.index
+printf '[ca]\\ndefault_ca=c\\n[c]\\ndatabase=%s.index\\ncrlnumber=%s.number\\ndefault_md=sha256\\n' $1 $1 > $1.cnf
+printf 'default_crl_days=30\\nunique_subject=no\\n' >> $1.cnf
+echo 01 > $1.number
+openssl ca -config $1.cnf -gencrl -keyfile $1.key -cert $1.pem -out $1.crl
+";
+
+#[test]
+fn a_revoked_ca_between_unit_and_root_is_found_and_a_list_that_is_absent_is_said() {
+    if Command::new("openssl").arg("version").output().is_err() {
+        assert!(std::env::var_os("ZEGEL_ORACLES").is_none(), "ZEGEL_ORACLES is set and openssl is absent");
+        println!("SKIPPED: openssl is absent");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (kept, _) = stamped_by(folder.path(), BETWEEN, &[]);
+    let audit = |lists: &str| {
+        let text = format!("[[ca]]\nfile = \"root.pem\"\nexternal = true\ncrl = [{lists}]\n");
+        fs::write(folder.path().join("trust.toml"), text).unwrap();
+        let trust = Trust::read(&folder.path().join("trust.toml")).unwrap();
+        let audited = audit_with(&kept.path(), &trust, None);
+        let unknown = audited.findings.list().iter().filter(|found| found.name == "revocation-unknown");
+        let texts: Vec<String> = unknown.map(|found| found.text.clone()).collect();
+        assert_eq!(texts.is_empty(), audited.overview.revocations_known_until.is_some(), "{texts:?}");
+        (names(&audited.findings), audited.findings.status(), texts)
+    };
+    let list = |ca: &str, date: &str, serial: &str| shell(folder.path(), LIST, &[ca, date, serial]);
+    let clean = |texts: &[&str]| (vec![], 0, texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>());
+    let absent = |name: &str| format!("there is no revocation list of CN={name}: what it revoked is not known");
+    list("root", "", "");
+    list("middle", "", "");
+    let both = "\"root.crl\", \"middle.crl\"";
+    assert_eq!(audit(both), clean(&[]));
+    assert_eq!(audit("\"middle.crl\""), clean(&[&absent("Root")]));
+    assert_eq!(audit("\"root.crl\""), clean(&[&absent("middle")]));
+    assert_eq!(audit(""), clean(&[&absent("Root"), &absent("middle")]));
+    // The CA in between has the serial number 2, the unit 3.
+    for (ca, date, serial, expected) in [
+        ("root", "200101000000Z", "02", vec!["token-ca-revoked"]),
+        ("root", "480101000000Z,CACompromise", "02", vec!["token-ca-revoked"]),
+        ("root", "480101000000Z,superseded", "02", vec![]),
+        // What another CA has with this number is revoked, not the unit.
+        ("root", "200101000000Z", "03", vec![]),
+        ("middle", "200101000000Z", "03", vec!["token-revoked"]),
+    ] {
+        list(ca, date, serial);
+        let status = if expected.is_empty() { 0 } else { 13 };
+        assert_eq!(audit(both), (expected, status, vec![]), "{ca} {date} {serial}");
+        list(ca, "", "");
+    }
+    // A list that came with the archive counts as well.
+    list("root", "200101000000Z", "02");
+    let mut writer =
+        zegel_archive::writer::Writer::open(&kept.path(), &hospital(), zegel_archive::manifest::Side::Platform)
+            .unwrap();
+    writer.append_material("root.crl", &fs::read(folder.path().join("root.crl")).unwrap()).unwrap();
+    writer.finish().unwrap();
+    assert_eq!(audit("\"middle.crl\""), (vec!["token-ca-revoked"], 13, vec![]));
+}

@@ -1,6 +1,6 @@
 //! The authority and the log over HTTP: requests of others, static resources, cosignatures.
 
-use crate::bed::{Answer, Bed, HOSPITAL, request};
+use crate::bed::{Answer, Bed, HOSPITAL, REGISTRY, request};
 use axum::body::Body;
 use axum::http::{Method, StatusCode};
 use schemas::Millis;
@@ -26,8 +26,10 @@ fn with_authority(need_token: bool) -> (Bed, TrustAnchor) {
     let made = Millis(1_800_000_000_000);
     let authority = Authority::create_with(&folder.path().join("tsa"), "Zegel test", made, Algorithm::P256).unwrap();
     let anchor = TrustAnchor::from_pem(authority.ca_pem()).unwrap();
+    let pem = authority.ca_pem().as_bytes().to_vec();
     let own = OwnAuthority::new(authority).unwrap();
     let bed = Bed::still(Memory::new(), |config| {
+        config.ca_pem = pem;
         config.authority = Some(Arc::new(own));
         config.stamps_need_token = need_token;
     });
@@ -140,4 +142,74 @@ async fn checkpoint(bed: &Bed) -> String {
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
     panic!("no checkpoint was signed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_is_archived_when_its_request_says_so_and_openssl_verifies_what_the_archive_gives_back() {
+    let (mut bed, anchor) = with_authority(false);
+    bed.start();
+    let hospital = bed.token_of(HOSPITAL);
+    let place = format!("/timestamp?archive={HOSPITAL}");
+    let query = |data: &[u8]| Request::over(Digest::Sha256, &Digest::Sha256.of(data), Some(7)).unwrap().encode();
+    let ask = async |place: &str, token: &str, body: Vec<u8>| {
+        let mut request = request(Method::POST, place, token, Body::from(body));
+        request.headers_mut().insert("content-type", "application/timestamp-query".parse().unwrap());
+        bed.call(request).await
+    };
+    let answer = ask(&place, &hospital, query(b"document")).await;
+    assert_eq!(
+        (answer.status, &answer.headers["content-type"]),
+        (StatusCode::OK, &"application/timestamp-reply".parse().unwrap())
+    );
+    let location = answer.headers["location"].to_str().unwrap().to_owned();
+    assert_eq!(bed.get(&location, &hospital).await.bytes, answer.bytes, "the archive gives back what was given");
+    assert_eq!(bed.get(&location, &bed.operator).await.bytes, answer.bytes);
+    let listed = bed.get(&format!("/v1/timestamp/tokens/{HOSPITAL}"), &hospital).await.json();
+    assert_eq!((listed["tokens"].as_array().unwrap().len(), &listed["tokens"][0]["tsr"]), (1, &json!(location)));
+    assert_eq!(listed["tokens"][0]["imprint"], json!(sha256(b"document")));
+    // It stands in the log, as a bag does.
+    let note = checkpoint(&bed).await;
+    let policy = Policy::new(bed.log.public().clone(), Vec::new(), 0).unwrap();
+    let size = policy.open(&note).unwrap().checkpoint.size;
+    let bundle = bed.get(&format!("/log/tile/entries/000.p/{size}"), "nobody").await;
+    let entries = decode_bundle(&Tile::of(0, 0, size).unwrap(), &bundle.bytes).unwrap();
+    let entry = Entry::decode(entries[0]).unwrap();
+    assert_eq!((entry.subject, entry.token), (sha256(b"document"), sha256(&token_of(&answer.bytes).unwrap())));
+    // Without the word nothing is kept; strangers, other digests and what is no request are refused before they are stamped.
+    assert!(!ask("/timestamp", &hospital, query(b"other")).await.headers.contains_key("location"));
+    assert_eq!(ask(&place, &bed.token_of(REGISTRY), query(b"x")).await.status, StatusCode::FORBIDDEN);
+    assert_eq!(ask(&place, "nobody", query(b"x")).await.status, StatusCode::UNAUTHORIZED);
+    let longer = Request::over(Digest::Sha512, &Digest::Sha512.of(b"x"), None).unwrap().encode();
+    for bad in [longer, b"no request".to_vec()] {
+        assert_eq!(ask(&place, &hospital, bad).await.code(), "ZGL-IN-FIELD");
+    }
+    assert_eq!(ask("/timestamp?keep=1", &hospital, query(b"x")).await.code(), "ZGL-IN-FIELD");
+    assert_eq!(bed.get(&location, &bed.token_of(REGISTRY)).await.status, StatusCode::FORBIDDEN);
+    let listed = bed.get(&format!("/v1/timestamp/tokens/{HOSPITAL}"), &hospital).await.json();
+    assert_eq!(listed["tokens"].as_array().unwrap().len(), 1);
+    assert!(verify(&answer.bytes, &sha256(b"document"), &anchor).is_ok());
+    verified_by_openssl(&bed, &answer.bytes).await;
+}
+
+/// Has openssl verify a response over "document".
+async fn verified_by_openssl(bed: &Bed, response: &[u8]) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    std::fs::write(path("document"), b"document").unwrap();
+    std::fs::write(path("document.tsr"), response).unwrap();
+    std::fs::write(path("ca.pem"), &bed.get("/v1/timestamp/ca.pem", "nobody").await.bytes).unwrap();
+    std::fs::write(path("units.pem"), &bed.get("/v1/timestamp/units.pem", "nobody").await.bytes).unwrap();
+    let seconds = zegel_crypto::tsa::gen_time(response).unwrap().0 / 1_000;
+    let output = std::process::Command::new("openssl")
+        .args(["ts", "-verify", "-data", "document", "-in", "document.tsr", "-CAfile", "ca.pem"])
+        .args(["-untrusted", "units.pem", "-attime", &seconds.to_string()])
+        .current_dir(folder.path())
+        .output();
+    let Ok(output) = output else {
+        assert!(std::env::var_os("ZEGEL_ORACLES").is_none(), "ZEGEL_ORACLES is set and openssl is absent");
+        println!("SKIPPED: openssl is absent");
+        return;
+    };
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(said.contains("Verification: OK"), "{said}");
 }

@@ -3,7 +3,7 @@
 use crate::world::{TEN, World, offer};
 use schemas::Sha256;
 use zegel_archive::reader::Archive;
-use zegel_archive::record::Bag;
+use zegel_archive::record::{Bag, Foreign, kinds};
 use zegel_hospital::{Agent, Journal, Round, State};
 
 const MINUTE: i64 = 60_000;
@@ -179,4 +179,60 @@ fn the_agents_archive_is_what_the_platform_stamped_byte_for_byte() {
     assert_eq!((bag.xml, bag.tsr), (state.bags[1].xml.as_slice(), state.bags[1].tsr.as_slice()));
     assert_eq!(archive.materials().unwrap().len(), 1);
     assert!(TEN < state.bags[0].header.end);
+}
+
+/// The hospital's bag of this number.
+fn own(number: u8) -> Vec<u8> {
+    format!(
+        "<TimeStampBag xmlns=\"urn:be:fgov:ehealth:timestamping:protocol:v2\" Hash=\"SHA-256\" SequenceNumber=\"{number}\">\
+         <JournalEntry><Hash>any text</Hash><Ref>5</Ref></JournalEntry></TimeStampBag>"
+    )
+    .into_bytes()
+}
+
+/// The bytes of the hospital's own bags in the archive.
+fn kept(agent: &Agent<crate::world::Played>) -> Vec<Vec<u8>> {
+    let archive = Archive::open(&agent.archive()).unwrap();
+    let records = archive.records(kinds::FOREIGN);
+    records.map(|(segment, slot)| Foreign::decode(&segment.body(slot).unwrap()).unwrap().bytes.to_vec()).collect()
+}
+
+#[test]
+fn bags_that_the_hospital_made_itself_come_into_its_archive_verified_and_once() {
+    let world = World::new();
+    let journal = world.journal();
+    let mut agent = world.agent(&journal);
+    let (first, second) = (own(1), own(2));
+    let entry = world.platform.take_own(&first);
+    world.platform.seal(|entries| entries.push(entry));
+    assert_eq!(agent.round().unwrap(), Round { bags: 1, ..Round::default() });
+    assert_eq!((kept(&agent), journal.tally().strangers), (vec![first.clone()], 0));
+    // The next one comes back with the first one's token, then not at all, then as it was stamped.
+    let entry = world.platform.take_own(&second);
+    let good = world.platform.state().own[&entry.1].clone();
+    let wrong = world.platform.state().own.values().find(|own| own.bytes == first).unwrap().tsr.clone();
+    world.platform.seal(|entries| entries.push(entry));
+    let swapped = zegel_hospital::OwnBag { tsr: wrong, ..good.clone() };
+    for shown in [Some(swapped), None] {
+        match shown {
+            Some(shown) => world.platform.state().own.insert(entry.1, shown),
+            None => world.platform.state().own.remove(&entry.1),
+        };
+        world.clock.advance(2 * MINUTE);
+        let round = agent.round().unwrap();
+        assert!(
+            round.rejected.is_some_and(|why| why.contains("does not hold")),
+            "a bag with another's token was taken"
+        );
+        assert_eq!(kept(&agent).len(), 1);
+    }
+    assert!(world.folder.path().join(format!("rejected/own-{}.tsr", entry.1)).exists());
+    world.platform.state().own.insert(entry.1, good);
+    // Another agent finds out what is missing from the archive alone, and the next one that nothing is.
+    for _ in 0..2 {
+        drop(agent);
+        agent = world.agent(&journal);
+        assert_eq!(agent.round().unwrap(), Round::default());
+        assert_eq!(kept(&agent), [first.clone(), second.clone()]);
+    }
 }

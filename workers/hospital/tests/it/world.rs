@@ -14,9 +14,11 @@ use zegel_core::memory::Memory;
 use zegel_core::testing::TestKeys;
 use zegel_core::{Clock, Keys};
 use zegel_crypto::bag::Form;
+use zegel_crypto::hash::sha256;
 use zegel_crypto::tsa::{Algorithm, Authority};
 use zegel_hospital::journal::Begin;
-use zegel_hospital::{Agent, Away, HospitalError, Journal, Offer, Platform, RawBag};
+use zegel_hospital::{Agent, Away, HospitalError, Journal, Offer, OwnBag, Platform, RawBag};
+use zegel_timestamp::rows::own_reference;
 
 pub const HOSPITAL: &str = "NIHII-HOSPITAL:71000436";
 /// 2026-01-01T10:00:00Z
@@ -77,6 +79,8 @@ pub struct State {
     pub entries: BTreeMap<u64, (Sha256, Millis)>,
     pub offers: u64,
     pub bags: Vec<Made>,
+    /// Bags that the hospital made itself.
+    pub own: BTreeMap<Sha256, OwnBag>,
     maker: Maker,
     open: Vec<(u64, Sha256)>,
     authority: Arc<Authority>,
@@ -99,6 +103,7 @@ impl Played {
             entries: BTreeMap::new(),
             offers: 0,
             bags: Vec::new(),
+            own: BTreeMap::new(),
             maker,
             open: Vec::new(),
             authority: Arc::new(authority),
@@ -108,6 +113,15 @@ impl Played {
 
     pub fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap()
+    }
+
+    /// Takes a bag of the hospital, stamps it, and returns what its hash stands under.
+    pub fn take_own(&self, bytes: &[u8]) -> (u64, Sha256) {
+        let mut state = self.state();
+        let digest = sha256(bytes);
+        let tsr = state.authority.stamp(&digest, None, TEN.plus(1_000)).unwrap();
+        state.own.insert(digest, OwnBag { bytes: bytes.to_vec(), tsr });
+        (own_reference(&digest), digest)
     }
 
     /// Closes the open bag; `change` may lie about its entries.
@@ -167,6 +181,14 @@ impl Platform for Played {
             return Err(Away("away".to_owned()));
         }
         Ok(vec![("ca.pem".to_owned(), state.authority.ca_pem().as_bytes().to_vec())])
+    }
+
+    fn has_own_bags(&self) -> Result<bool, Away> {
+        Ok(!self.state().own.is_empty())
+    }
+
+    fn own_bag(&self, digest: &Sha256) -> Result<Option<OwnBag>, Away> {
+        Ok(self.state().own.get(digest).cloned())
     }
 
     fn prove(&self, _: &Path, _: &mut Writer) -> Result<u64, Away> {

@@ -9,7 +9,7 @@ use schemas::{MailboxAddress, Sha256};
 use serde_json::{Value, json};
 use std::path::Path;
 use zegel_archive::writer::Writer;
-use zegel_hospital::{Away, Platform, RawBag};
+use zegel_hospital::{Away, OwnBag, Platform, RawBag};
 
 /// Finds the platform: its address may be another after it was started again.
 pub type Connect = Box<dyn Fn() -> Result<Client, Failed>>;
@@ -65,6 +65,20 @@ impl Platform for Remote {
         let list = offered(&client, "/v1/timestamp/ca.crl").map_err(away)?;
         found.extend(list.map(|list| ("ca.crl".to_owned(), list)));
         Ok(found)
+    }
+
+    fn has_own_bags(&self) -> Result<bool, Away> {
+        let page = self.client()?.get(&format!("/v1/timestamp/own-bags/{}", self.hospital), &[("limit", "1")]);
+        Ok(!list(&page.map_err(away)?, "bags").is_empty())
+    }
+
+    fn own_bag(&self, digest: &Sha256) -> Result<Option<OwnBag>, Away> {
+        let client = self.client()?;
+        let part = |kind: &str| {
+            let path = format!("/v1/timestamp/own-bags/{}/{digest}.{kind}", self.hospital);
+            offered(&client, &path).map_err(away)
+        };
+        Ok(part("xml")?.zip(part("tsr")?).map(|(bytes, tsr)| OwnBag { bytes, tsr }))
     }
 
     fn prove(&self, archive: &Path, writer: &mut Writer) -> Result<u64, Away> {
