@@ -9,7 +9,7 @@
 //! CI plays 1,000 rounds within 5 %; `ZEGEL_GAME_ROUNDS` plays more, and `make game` 20,000 within 2 %.
 
 use crate::SENDER;
-use crate::exchange::{Delivered, OTHER, World, mixed};
+use crate::world::{Delivered, OTHER, World, mixed};
 use proptest::prelude::*;
 use schemas::ids::Ssin;
 use std::collections::{HashMap, HashSet};

@@ -7,6 +7,7 @@ mod cells;
 mod documents;
 mod exchange;
 mod game;
+mod pools;
 mod quarantine;
 mod real;
 mod real_trees;
@@ -16,6 +17,7 @@ mod signatures;
 mod tables;
 mod trees;
 mod worker;
+mod world;
 
 use schemas::MailboxAddress;
 use schemas::messages::Reason;
