@@ -38,6 +38,8 @@ struct Held {
     size: u64,
     digest: Sha256,
     kept: bool,
+    /// Whether a recipient sent it back.
+    is_return: bool,
     reason: Reason,
 }
 
@@ -104,9 +106,10 @@ pub(crate) async fn release(
         Some(QuarantineReply::Released { submission }) => {
             Ok(axum::Json(serde_json::json!({ "submission": submission })).into_response())
         }
-        Some(QuarantineReply::Empty) => {
-            Err(Problem::new("ZGL-TTP-SENDER", "a stranger sent it, so its content was not kept"))
-        }
+        Some(QuarantineReply::Empty) => Err(Problem::new(
+            "ZGL-TTP-SENDER",
+            "a stranger sent it, or it names an exchange that is none, so its content was not kept",
+        )),
         Some(_) => Err(gone()),
         None => Ok(crate::publish::pending()),
     }
@@ -184,6 +187,7 @@ fn held(sub: &[u8], row: &[u8]) -> Answer<Held> {
         size: row.part.size,
         digest: row.part.digest,
         kept: row.kept,
+        is_return: row.handle.is_some(),
         reason: row.reason,
     })
 }

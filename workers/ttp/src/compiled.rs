@@ -259,21 +259,27 @@ impl CompiledProject {
         self.opens <= now && now < self.closes
     }
 
-    /// Whether this sender may send now.
+    /// Whether this sender may send now. Who it is comes first: a stranger learns nothing of the project's days.
     ///
     /// # Errors
     /// The reason why not.
     pub fn admit(&self, sender: &MailboxAddress, now: Millis) -> Result<(), Reason> {
+        if !self.senders.contains(sender) {
+            return Err(refusal("ZGL-TTP-SENDER", "the sender does not belong to the project"));
+        }
         if now < self.opens {
             return Err(refusal("ZGL-TTP-EARLY", "the project is not valid yet"));
         }
         if now >= self.closes {
             return Err(refusal("ZGL-TTP-EXPIRED", "the project has expired"));
         }
-        if !self.senders.contains(sender) {
-            return Err(refusal("ZGL-TTP-SENDER", "the sender does not belong to the project"));
-        }
         Ok(())
+    }
+
+    /// Whether this address may send, or return where returns are, as far as the document says.
+    #[must_use]
+    pub fn knows(&self, sender: &MailboxAddress, is_return: bool) -> bool {
+        if is_return { *sender == self.recipient && self.returns.is_some() } else { self.senders.contains(sender) }
     }
 
     /// One cell per field, in the fields' order, with the keys for this sender.

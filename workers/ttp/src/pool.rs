@@ -3,6 +3,7 @@
 //! | sub | value |
 //! | --- | --- |
 //! | `p ‖ message number (u64 BE)` | a [`HeldRow`] as JSON; content of up to 64 KiB is a row of the payload space, which goes with it |
+//! | `o ‖ message number` | the batch as it was sent, up to 64 KiB of it: what is turned away stands still in quarantine |
 //! | `r` | a [`ReleaseReport`] as JSON: among how few senders the project's batches were released |
 //!
 //! The batch that makes the senders enough releases all of them in its own step; the timer [`RELEASE`] ends the waiting of those
@@ -13,10 +14,11 @@ use crate::compiled::CompiledProject;
 use crate::exchange;
 use crate::handover::{Parcel, hand_over, hand_over_shuffled};
 use crate::project::exchange::{AtLimit, Release};
+use crate::quarantine::Quarantine;
 use crate::refusal::refusal;
 use crate::worker::{Ttp, refuse_parcel};
 use bytes::Bytes;
-use schemas::messages::{Content, Reason, TtpWake, TtpWork};
+use schemas::messages::{Content, Inbound, Reason, TtpWake, TtpWork};
 use schemas::{Key, MailboxAddress, Millis};
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
@@ -28,6 +30,8 @@ use zegel_core::{Context, Effects, Failure, Interrupt, Message, View};
 /// The project's timer that ends the waiting.
 const RELEASE: &str = "release";
 const HELD: u8 = b'p';
+/// Batches as they were sent.
+const SENT: u8 = b'o';
 const REPORT: &[u8] = b"r";
 const MINUTE_MS: i64 = 60_000;
 /// Batches of one sender that wait: with 20 senders a step hands over a thousand.
@@ -41,6 +45,9 @@ struct HeldRow {
     v: V1,
     since: Millis,
     parcel: Parcel,
+    /// What was sent; rows of before have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sent: Option<Box<Inbound>>,
 }
 
 /// Among how many senders a project's batches were released; for the officer.
@@ -97,6 +104,17 @@ pub(crate) fn take(
     hold(effects, parcel, attachment, (message, context)).map(Ok)
 }
 
+/// Where the batch of a held row is, as it was sent.
+fn sent_of(held: &[u8]) -> Bytes {
+    [&[SENT][..], held.get(1..).unwrap_or_default()].concat().into()
+}
+
+/// Removes what was held, and what it was sent as.
+fn forget(effects: &mut Effects, owner: Key, sub: &Bytes) {
+    effects.delete(EXCHANGES, owner, sub.clone());
+    effects.delete(EXCHANGES, owner, sent_of(sub));
+}
+
 fn hold(
     effects: &mut Effects,
     mut parcel: Parcel,
@@ -109,7 +127,12 @@ fn hold(
         parcel.part.content = Content::Stored(payload);
     }
     let sub = [&[HELD][..], &message.number.to_be_bytes()].concat();
-    effects.put(EXCHANGES, message.key(), sub, &HeldRow { v: V1, since: context.now, parcel })
+    let sent: Inbound = message.payload()?;
+    if sent.part.content == Content::Attached {
+        effects.put_bytes(EXCHANGES, message.key(), sent_of(&sub), message.envelope.attachment.clone());
+    }
+    let row = HeldRow { v: V1, since: context.now, parcel, sent: Some(Box::new(sent)) };
+    effects.put(EXCHANGES, message.key(), sub, &row)
 }
 
 /// Ends the waiting of what is too old. Without the project nothing is handed over (I8).
@@ -120,7 +143,7 @@ pub(crate) fn wake(ttp: &Ttp, wake: &TtpWake, place: (&Message, &View, &Context<
     let terms = match ttp.book().at(&wake.project, context.now) {
         Ok(project) => project.release(),
         Err(reason) => {
-            turn_away(&mut effects, &waiting, &reason, place)?;
+            turn_away(&mut effects, ttp, waiting.iter().map(|held| (held, &reason)), place)?;
             return Ok(effects);
         }
     };
@@ -134,7 +157,7 @@ pub(crate) fn wake(ttp: &Ttp, wake: &TtpWake, place: (&Message, &View, &Context<
     let age = i64::from(terms.max_age_minutes) * MINUTE_MS;
     let (old, young): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|(_, held)| held.since.plus(age) <= context.now);
     let reason = refusal("ZGL-TTP-FEW", "too few senders came together in the time that the project allows");
-    turn_away(&mut effects, &old, &reason, place)?;
+    turn_away(&mut effects, ttp, old.iter().map(|held| (held, &reason)), place)?;
     let mut report = report(view, message.key())?;
     report.refused += old.len() as u64;
     effects.put(EXCHANGES, message.key(), REPORT, &report)?;
@@ -154,16 +177,17 @@ fn release(
     (terms, place): (Release, (&Message, &View, &Context<'_>)),
 ) -> Result<(), Interrupt> {
     let (message, view, context) = place;
-    let mut ready: Vec<Ready> = newest.into_iter().collect();
-    for (sub, HeldRow { parcel, .. }) in waiting {
-        match ttp.book().of_period(name, parcel.period, context.now) {
+    let (mut ready, mut gone) = (newest.into_iter().collect::<Vec<Ready>>(), Vec::new());
+    for (sub, held) in waiting {
+        match ttp.book().of_period(name, held.parcel.period, context.now) {
             Ok(project) => {
-                effects.delete(EXCHANGES, message.key(), sub);
-                ready.push((project, parcel, Bytes::new()));
+                forget(effects, message.key(), &sub);
+                ready.push((project, held.parcel, Bytes::new()));
             }
-            Err(reason) => turn_away(effects, &[(sub, HeldRow { v: V1, since: context.now, parcel })], &reason, place)?,
+            Err(reason) => gone.push(((sub, held), reason)),
         }
     }
+    turn_away(effects, ttp, gone.iter().map(|(held, reason)| (held, reason)), place)?;
     if ready.is_empty() {
         return Ok(());
     }
@@ -178,19 +202,28 @@ fn release(
     hand_over_shuffled(effects, ready, place)
 }
 
-/// Answers negatively; nothing of these is handed over.
-fn turn_away(
+/// Answers negatively; nothing of these is handed over, and they stand still as they were sent.
+fn turn_away<'w>(
     effects: &mut Effects,
-    waiting: &[(Bytes, HeldRow)],
-    reason: &Reason,
-    (message, _, context): (&Message, &View, &Context<'_>),
+    ttp: &Ttp,
+    waiting: impl IntoIterator<Item = (&'w (Bytes, HeldRow), &'w Reason)>,
+    place: (&Message, &View, &Context<'_>),
 ) -> Result<(), Interrupt> {
-    for (sub, HeldRow { parcel, .. }) in waiting {
-        effects.delete(EXCHANGES, message.key(), sub.clone());
+    let (message, view, _) = place;
+    let mut quarantine = Quarantine::open(message, view)?;
+    for ((sub, HeldRow { parcel, sent, .. }), reason) in waiting {
+        if let Some(sent) = sent {
+            let batch = match sent.part.content {
+                Content::Attached => view.bytes(EXCHANGES, message.key(), sent_of(sub))?.unwrap_or_default(),
+                _ => Bytes::new(),
+            };
+            quarantine.hold(effects, ttp, (sent, batch, reason), place)?;
+        }
+        forget(effects, message.key(), sub);
         if let Content::Stored(payload) = parcel.part.content {
             effects.delete(PAYLOADS, Key(payload.0), Bytes::new());
         }
-        refuse_parcel(effects, message, parcel, reason.clone(), context)?;
+        refuse_parcel(effects, parcel, reason.clone(), place)?;
     }
     Ok(())
 }

@@ -1,15 +1,17 @@
-//! Quarantine: batches that were refused stand still here, sealed, until an officer releases or drops them.
+//! Quarantine: batches that were refused stand still here, sealed, until an officer releases or drops them. So do returns, and
+//! batches that waited in a pool in vain, as they were sent.
 //!
 //! Rows of the project's key in the space `quarantine`, sealed like all state: empty sub → [`Head`]; `q ‖ number (u64 BE)` →
 //! [`HeldRow`] as JSON; `b ‖ number` → the batch itself where it came as an attachment (a larger one is an object, encrypted
 //! already, to which the row refers). Numbers count from 1 and are never used again.
 //! Invariants: a row is written in the step that answers the sender negatively, so whatever was refused stands here and nothing of
 //! it was forwarded; a released batch is a new submission of the same sender, judged anew from the first check on. What a
-//! stranger sent to a project in force is remembered without its content, what was sent for no project not at all.
+//! stranger sent, or somebody under a handle that is none, is remembered without its content, whatever else is wrong with the
+//! project or the batch; what was sent for no project not at all.
 //! Bounds: [`HELD_MAX`] batches a project, the oldest make room; [`KEPT_MS`] each, enforced by a timer.
 //! Failure behaviour: an order about a batch that is not there (any more) changes nothing and says so.
 
-use crate::worker::{INBOUND, RECEIPTS, SOURCE};
+use crate::worker::{INBOUND, RECEIPTS, SOURCE, Ttp};
 use bytes::Bytes;
 use schemas::messages::{Content, Inbound, Opened, Part, QuarantineOrder, QuarantineReply, Reason, ReceiptsWanted};
 use schemas::{Envelope, Key, MailboxAddress, MessageId, Millis};
@@ -28,6 +30,8 @@ const ANSWER_WITHIN_MS: i64 = 2 * 60 * 60 * 1_000;
 /// Rows that one clearing looks at; a full look is followed by the next.
 const CLEARED: usize = 100;
 const TIMER: &str = "quarantine";
+/// Refusals of those who have no part in the project, or name an exchange that is none.
+const STRANGERS: [&str; 3] = ["ZGL-TTP-SENDER", "ZGL-RETURN-RECIPIENT", "ZGL-RETURN-HANDLE"];
 const ENTRY: u8 = b'q';
 const BATCH: u8 = b'b';
 
@@ -61,6 +65,9 @@ pub struct HeldRow {
     project: String,
     /// The batch: size, digest, and where it is. Its file name is the sender's and may name a patient.
     pub part: Part,
+    /// The handle of the exchange that it was to come back in, of a return.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handle: Option<MessageId>,
     /// Whether the content is kept, so that it can be released.
     pub kept: bool,
     /// What the sender was told.
@@ -102,49 +109,70 @@ fn sub(kind: u8, number: u64) -> Bytes {
     [&[kind][..], &number.to_be_bytes()].concat().into()
 }
 
-/// Keeps a refused batch; part of the step that answers.
-pub(crate) fn hold(
-    effects: &mut Effects,
-    message: &Message,
-    (inbound, reason): (&Inbound, &Reason),
-    view: &View,
-    context: &Context<'_>,
-) -> Result<(), Interrupt> {
-    if reason.code == "ZGL-TTP-PROJECT" {
-        return Ok(());
+/// A refused batch as it was sent: the message, what it attaches, and why it was refused.
+pub(crate) type Refused<'r> = (&'r Inbound, Bytes, &'r Reason);
+
+/// A project's quarantine in the course of one step.
+pub(crate) struct Quarantine {
+    owner: Key,
+    head: Head,
+}
+
+impl Quarantine {
+    pub(crate) fn open(message: &Message, view: &View) -> Result<Quarantine, Interrupt> {
+        let owner = message.key();
+        Ok(Quarantine { owner, head: view.get(QUARANTINE, owner, Bytes::new())?.unwrap_or_default() })
     }
-    let owner = message.key();
-    let mut head: Head = view.get(QUARANTINE, owner, Bytes::new())?.unwrap_or_default();
-    head.last += 1;
-    head.held += 1;
-    let kept = reason.code != "ZGL-TTP-SENDER";
-    let row = HeldRow {
+
+    /// Keeps a refused batch; part of the step that answers.
+    pub(crate) fn hold(
+        &mut self,
+        effects: &mut Effects,
+        ttp: &Ttp,
+        (inbound, attachment, reason): Refused<'_>,
+        (message, view, context): (&Message, &View, &Context<'_>),
+    ) -> Result<(), Interrupt> {
+        if reason.code == "ZGL-TTP-PROJECT" {
+            return Ok(());
+        }
+        let Quarantine { owner, head } = self;
+        head.last += 1;
+        head.held += 1;
+        let is_stranger = STRANGERS.contains(&reason.code.as_str())
+            || !ttp.book().knows(&inbound.project, &inbound.sender, inbound.handle.is_some());
+        let row = row(inbound, reason, !is_stranger, context.now);
+        effects.put(QUARANTINE, *owner, sub(ENTRY, head.last), &row)?;
+        if row.kept && inbound.part.content == Content::Attached {
+            effects.put_bytes(QUARANTINE, *owner, sub(BATCH, head.last), attachment);
+        }
+        if let Some(oldest) = head.last.checked_sub(HELD_MAX).filter(|oldest| *oldest > 0) {
+            // It may have been released or dropped; then there is nothing to make room of.
+            let is_there = view.bytes(QUARANTINE, *owner, sub(ENTRY, oldest))?.is_some();
+            if is_there {
+                take(effects, head, *owner, oldest);
+            }
+        }
+        if head.clears.is_none() {
+            set_timer(effects, head, message, context.now.plus(KEPT_MS), context)?;
+        }
+        effects.put(QUARANTINE, *owner, Bytes::new(), head)
+    }
+}
+
+fn row(inbound: &Inbound, reason: &Reason, kept: bool, at: Millis) -> HeldRow {
+    HeldRow {
         v: V1,
-        at: context.now,
+        at,
         submission: inbound.submission,
         publication_id: inbound.publication_id.clone(),
         sender: inbound.sender.clone(),
         recipient: inbound.recipient.clone(),
         project: inbound.project.clone(),
         part: inbound.part.clone(),
+        handle: inbound.handle,
         kept,
         reason: reason.clone(),
-    };
-    effects.put(QUARANTINE, owner, sub(ENTRY, head.last), &row)?;
-    if kept && inbound.part.content == Content::Attached {
-        effects.put_bytes(QUARANTINE, owner, sub(BATCH, head.last), message.envelope.attachment.clone());
     }
-    if let Some(oldest) = head.last.checked_sub(HELD_MAX).filter(|oldest| *oldest > 0) {
-        // It may have been released or dropped; then there is nothing to make room of.
-        let is_there = view.bytes(QUARANTINE, owner, sub(ENTRY, oldest))?.is_some();
-        if is_there {
-            take(effects, &mut head, owner, oldest);
-        }
-    }
-    if head.clears.is_none() {
-        set_timer(effects, &mut head, message, context.now.plus(KEPT_MS), context)?;
-    }
-    effects.put(QUARANTINE, owner, Bytes::new(), &head)
 }
 
 /// Does what an officer, or the timer, orders.
@@ -210,8 +238,7 @@ fn release(
         project: row.project,
         part: row.part,
         publication_id: row.publication_id,
-        // Only what was sent stands here; what came back is refused and gone.
-        handle: None,
+        handle: row.handle,
     };
     let mut due = envelope(names::submission_key(submission), &opened, context)?;
     let mut again = envelope(owner, &inbound, context)?;

@@ -3,7 +3,7 @@
 //! A return is taken from the project's recipient alone, under the handle of one delivery, until that expires, and once.
 //! Its rows are checked against what was delivered (module `binding`) and restored under the document and the keys of that
 //! delivery. The answer to the recipient is the TTP's own: it comes when the return is accepted, and nothing that happens in
-//! the sender's box, or that there is none, is ever told. What is refused uses nothing up and goes nowhere.
+//! the sender's box, or that there is none, is ever told. What is refused uses nothing up, goes nowhere, and stands still in quarantine.
 
 use crate::binding::Issued;
 use crate::compiled::CompiledProject;
@@ -41,19 +41,21 @@ impl Ttp {
         };
         let open = match opened {
             Ok(open) => open,
-            Err(reason) => return refuse(message, inbound, reason, view, context).map(Decision::Done),
+            Err(reason) => return refuse(self, (inbound, reason), (message, view, context)).map(Decision::Done),
         };
         match &message.job {
-            None => begin(message, (inbound, handle), &open, (view, context)),
+            None => begin(self, (inbound, handle), &open, (message, view, context)),
             Some(Ok(outcome)) => match Outcome::decode(outcome)? {
                 Outcome::Returned { part } => {
                     accept(message, (inbound, handle), &open, (part, Bytes::new()), context).map(Decision::Done)
                 }
-                Outcome::Refused { reason } => refuse(message, inbound, reason, view, context).map(Decision::Done),
+                Outcome::Refused { reason } => {
+                    refuse(self, (inbound, reason), (message, view, context)).map(Decision::Done)
+                }
                 Outcome::Done { .. } => Err(Failure::permanent("ZGL-STATE-READ").into()),
             },
             Some(Err(error)) => {
-                let effects = refuse(message, inbound, failed(&error.code), view, context)?;
+                let effects = refuse(self, (inbound, failed(&error.code)), (message, view, context))?;
                 Ok(Decision::Dead { code: error.code.clone(), effects })
             }
         }
@@ -61,15 +63,16 @@ impl Ttp {
 
     /// Whether the project takes something back from this sender now. What is asked for is not looked at before.
     fn may_return(&self, inbound: &Inbound, deadline: Option<Millis>, now: Millis) -> Result<(), Reason> {
+        let project = self.project(inbound, now)?;
+        // Who it is comes first, as on the way there.
+        if inbound.sender != *project.recipient() {
+            return Err(refusal("ZGL-RETURN-RECIPIENT", "only the project's recipient may send back"));
+        }
         if deadline.is_some_and(|deadline| deadline <= now) {
             return Err(refusal("ZGL-DEADLINE", "the deadline has passed"));
         }
-        let project = self.project(inbound, now)?;
         if !project.is_open(now) {
             return Err(refusal("ZGL-TTP-EXPIRED", "the project does not hold today"));
-        }
-        if inbound.sender != *project.recipient() {
-            return Err(refusal("ZGL-RETURN-RECIPIENT", "only the project's recipient may send back"));
         }
         if project.returns().is_none() {
             return Err(refusal("ZGL-RETURN-DIRECTION", "the project is one-way"));
@@ -109,10 +112,10 @@ impl ExchangeRow {
 }
 
 fn begin(
-    message: &Message,
+    ttp: &Ttp,
     (inbound, handle): (&Inbound, MessageId),
     open: &Open,
-    (view, context): (&View, &Context<'_>),
+    (message, view, context): (&Message, &View, &Context<'_>),
 ) -> Result<Decision, Interrupt> {
     let attachment = &message.envelope.attachment;
     let as_job = || Ok(Decision::Job { spec: JobSpec::encode(inbound, attachment)? });
@@ -130,7 +133,9 @@ fn begin(
             let part = part(summary.format, out.len() as u64, digest, Content::Attached);
             accept(message, (inbound, handle), open, (part, out.into()), context).map(Decision::Done)
         }
-        Err(TransformError::Refused(reason)) => refuse(message, inbound, *reason, view, context).map(Decision::Done),
+        Err(TransformError::Refused(reason)) => {
+            refuse(ttp, (inbound, *reason), (message, view, context)).map(Decision::Done)
+        }
         Ok(_) | Err(_) => as_job(),
     }
 }

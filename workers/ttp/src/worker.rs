@@ -15,7 +15,7 @@ use crate::padding;
 use crate::pool;
 use crate::project::ProjectError;
 use crate::project::book::ProjectBook;
-use crate::quarantine;
+use crate::quarantine::{self, Quarantine};
 use crate::quota;
 use crate::refusal::{TransformError, refusal};
 use crate::sketch::Sketch;
@@ -76,11 +76,11 @@ impl Ttp {
 
     /// The project of a batch, if its sender may send for it now and an answer still counts.
     fn admit(&self, inbound: &Inbound, deadline: Option<Millis>, now: Millis) -> Result<Arc<CompiledProject>, Reason> {
+        let project = self.project(inbound, now)?;
+        project.admit(&inbound.sender, now)?;
         if deadline.is_some_and(|deadline| deadline <= now) {
             return Err(refusal("ZGL-DEADLINE", "the deadline has passed"));
         }
-        let project = self.project(inbound, now)?;
-        project.admit(&inbound.sender, now)?;
         Ok(project)
     }
 
@@ -139,7 +139,7 @@ impl Ttp {
                 deliver(self, message, (project, inbound), delivery, view, context).map(Decision::Done)
             }
             Err(TransformError::Refused(reason)) => {
-                refuse(message, inbound, *reason, view, context).map(Decision::Done)
+                refuse(self, (inbound, *reason), (message, view, context)).map(Decision::Done)
             }
             // Too large for an attachment, or for the memory of a step.
             Ok(_) | Err(_) => as_job(),
@@ -174,7 +174,7 @@ impl Worker for Ttp {
         }
         let project = match self.admit(&inbound, message.envelope.deadline, context.now) {
             Ok(project) => project,
-            Err(reason) => return refuse(message, &inbound, reason, view, context).map(Decision::Done),
+            Err(reason) => return refuse(self, (&inbound, reason), (message, view, context)).map(Decision::Done),
         };
         match &message.job {
             None => self.begin(message, &project, &inbound, view, context),
@@ -190,10 +190,12 @@ impl Worker for Ttp {
                     deliver(self, message, (&project, &inbound), delivery, view, context).map(Decision::Done)
                 }
                 Outcome::Returned { .. } => Err(Failure::permanent("ZGL-STATE-READ").into()),
-                Outcome::Refused { reason } => refuse(message, &inbound, reason, view, context).map(Decision::Done),
+                Outcome::Refused { reason } => {
+                    refuse(self, (&inbound, reason), (message, view, context)).map(Decision::Done)
+                }
             },
             Some(Err(error)) => {
-                let effects = refuse(message, &inbound, failed(&error.code), view, context)?;
+                let effects = refuse(self, (&inbound, failed(&error.code)), (message, view, context))?;
                 Ok(Decision::Dead { code: error.code.clone(), effects })
             }
         }
@@ -204,7 +206,7 @@ impl Worker for Ttp {
             return Ok(Effects::default());
         }
         let inbound: Inbound = message.payload()?;
-        refuse(message, &inbound, failed(code), view, context)
+        refuse(self, (&inbound, failed(code)), (message, view, context))
     }
 
     fn run_job(&self, spec: &[u8], io: &dyn JobIo) -> Result<Vec<u8>, JobError> {
@@ -255,7 +257,7 @@ fn deliver(
 ) -> Result<Effects, Interrupt> {
     let charged = match quota::charge(message, (project, inbound), &delivery.identifiers, view, context)? {
         Ok(charged) => charged,
-        Err(reason) => return refuse(message, inbound, reason, view, context),
+        Err(reason) => return refuse(ttp, (inbound, reason), (message, view, context)),
     };
     let mut effects = Effects { changes: delivery.remembered, ..Effects::default() };
     effects.changes.extend(charged);
@@ -270,7 +272,7 @@ fn deliver(
     };
     let taken = pool::take(&mut effects, ttp, project, (parcel, delivery.attachment), (message, view, context))?;
     if let Err(reason) = taken {
-        return refuse(message, inbound, reason, view, context);
+        return refuse(ttp, (inbound, reason), (message, view, context));
     }
     if let Some(reason) = delivery.left_out {
         effects.produce(DELIVER, tell_sender(message, inbound, reason, context)?);
@@ -320,25 +322,18 @@ pub(crate) fn boxed(
     }
 }
 
-/// The negative answer. Nothing else leaves; a batch stands still in quarantine, what came back was never taken.
+/// The negative answer. Nothing else leaves; the batch stands still in quarantine.
 pub(crate) fn refuse(
-    message: &Message,
-    inbound: &Inbound,
-    reason: Reason,
-    view: &View,
-    context: &Context<'_>,
+    ttp: &Ttp,
+    (inbound, reason): (&Inbound, Reason),
+    place: (&Message, &View, &Context<'_>),
 ) -> Result<Effects, Interrupt> {
+    let (message, view, _) = place;
     let mut effects = Effects::default();
-    if inbound.handle.is_none() {
-        quarantine::hold(&mut effects, message, (inbound, &reason), view, context)?;
-    }
-    let answered = Answered {
-        submission: inbound.submission,
-        recipient: inbound.recipient.clone(),
-        answer: Answer::Refused { reason },
-        at: context.now,
-    };
-    let mut envelope = envelope(message, names::submission_key(inbound.submission), &answered, context)?;
+    let refused = (inbound, message.envelope.attachment.clone(), &reason);
+    Quarantine::open(message, view)?.hold(&mut effects, ttp, refused, place)?;
+    let about = (inbound.submission, inbound.recipient.clone());
+    let mut envelope = refusal_of(about, reason, place)?;
     // The answer goes back to the sender, so it may stay in the sender's trace; what is delivered may not.
     envelope.traceparent = message.envelope.traceparent;
     effects.produce(RECEIPTS, envelope);
@@ -348,18 +343,23 @@ pub(crate) fn refuse(
 /// The negative answer to a batch that waited.
 pub(crate) fn refuse_parcel(
     effects: &mut Effects,
-    message: &Message,
     parcel: &Parcel,
     reason: Reason,
-    context: &Context<'_>,
+    place: (&Message, &View, &Context<'_>),
 ) -> Result<(), Interrupt> {
-    let Parcel { submission, recipient, .. } = parcel;
-    let answer = Answer::Refused { reason };
-    let answered = Answered { submission: *submission, recipient: recipient.clone(), answer, at: context.now };
-    let mut envelope = envelope(message, names::submission_key(*submission), &answered, context)?;
+    let mut envelope = refusal_of((parcel.submission, parcel.recipient.clone()), reason, place)?;
     envelope.deadline = parcel.deadline;
     effects.produce(RECEIPTS, envelope);
     Ok(())
+}
+
+fn refusal_of(
+    (submission, recipient): (MessageId, MailboxAddress),
+    reason: Reason,
+    (message, _, context): (&Message, &View, &Context<'_>),
+) -> Result<Envelope, Interrupt> {
+    let answered = Answered { submission, recipient, answer: Answer::Refused { reason }, at: context.now };
+    envelope(message, names::submission_key(submission), &answered, context)
 }
 
 pub(crate) fn envelope<P: Payload>(

@@ -77,7 +77,7 @@ fn told(name: &str, batch: &Value) -> Result<String, Failed> {
     let code = text(reason, "code");
     let help = schemas::codes::find(code).map_or("see zegel dead list", |code| code.help);
     let mut lines = vec![
-        format!("batch       {name}, refused {}", instant(batch)),
+        format!("{:11} {name}, refused {}", if is_return(batch) { "return" } else { "batch" }, instant(batch)),
         format!("sender      {}, reference {}", sender(batch)?, text(batch, "publication_id")),
         format!("submission  {}", text(batch, "submission")),
         format!("content     {} bytes, SHA-256 {}", number(batch, "size"), text(batch, "digest")),
@@ -85,7 +85,7 @@ fn told(name: &str, batch: &Value) -> Result<String, Failed> {
         format!("what helps  {help}"),
     ];
     if !batch["kept"].as_bool().unwrap_or_default() {
-        lines.push("            a stranger sent it: its content was not kept".to_owned());
+        lines.push("            a stranger sent it, or it names no exchange: its content was not kept".to_owned());
     }
     let bad = list(reason, "rows");
     if !bad.is_empty() {
@@ -101,6 +101,10 @@ fn told(name: &str, batch: &Value) -> Result<String, Failed> {
         }
     }
     Ok(lines.join("\n"))
+}
+
+fn is_return(batch: &Value) -> bool {
+    batch["is_return"].as_bool().unwrap_or_default()
 }
 
 fn instant(batch: &Value) -> String {

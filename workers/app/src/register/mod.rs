@@ -111,12 +111,12 @@ impl FileRegister {
                     let seals = self.seals_root(&case.name, agreement)?;
                     match Lawful::new(agreement, root.as_ref().map(ProjectRoot::expose), seals) {
                         Ok(lawful) => Listed::Lawful(Arc::new(lawful)),
-                        Err(_) => Listed::Barred(book::altered()),
+                        Err(_) => barred(book::altered(), &case.dossier),
                     }
                 }
                 Err((reason, why)) => {
                     tracing::warn!(project = case.name, code = reason.code, why, "project is barred");
-                    Listed::Barred(reason.clone())
+                    barred(reason.clone(), &case.dossier)
                 }
             };
             table.insert(case.name, listed);
@@ -335,6 +335,12 @@ impl Desk for FileRegister {
         };
         Ok(views::overview(&self.find(&name)?, self.clock.now()))
     }
+}
+
+/// A project that refuses everything, with what can be read of its documents.
+fn barred(reason: Reason, dossier: &Dossier) -> Listed {
+    let read = |signed: &SignedDocument| ProjectDocument::parse(&String::from_utf8_lossy(&signed.document)).ok();
+    Listed::Barred(book::Barred { reason, documents: dossier.documents.values().filter_map(read).collect() })
 }
 
 /// The name of the root of a project's synchronous service. It has a colon, which no project's name can have.

@@ -11,8 +11,8 @@ use crate::CompiledProject;
 use crate::refusal::refusal;
 use crate::seals::Application;
 use chrono::{DateTime, NaiveDate};
-use schemas::Millis;
 use schemas::messages::Reason;
+use schemas::{MailboxAddress, Millis};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
 use zegel_crypto::Secret32;
@@ -23,9 +23,18 @@ pub enum Listed {
     /// Its papers hold; what is allowed depends on the day.
     Lawful(Arc<Lawful>),
     /// It refuses everything, for this reason.
-    Barred(Reason),
+    Barred(Barred),
     /// Holds as long as its document says, without papers: for tests and measurements.
     Unconditional(Arc<CompiledProject>),
+}
+
+/// A project that refuses everything.
+#[derive(Debug, Clone)]
+pub struct Barred {
+    /// Why.
+    pub reason: Reason,
+    /// Its documents as far as they can be read. Nothing is done by them; they only say whose refused batches are kept.
+    pub documents: Vec<ProjectDocument>,
 }
 
 /// A project whose papers hold, ready to work.
@@ -135,7 +144,7 @@ impl ProjectBook {
         let table = self.0.read().unwrap_or_else(PoisonError::into_inner).clone();
         match table.get(name) {
             None => Err(refusal("ZGL-TTP-PROJECT", "the project is unknown")),
-            Some(Listed::Barred(reason)) => Err(reason.clone()),
+            Some(Listed::Barred(barred)) => Err(barred.reason.clone()),
             Some(Listed::Unconditional(project)) => Ok(project.clone()),
             Some(Listed::Lawful(lawful)) => lawful.on(day_of(now)),
         }
@@ -143,6 +152,22 @@ impl ProjectBook {
 }
 
 impl ProjectBook {
+    /// Whether the project has, in any of its documents, this address as a sender; of what comes back: as the recipient that may
+    /// return. It says nothing of whether the project holds today.
+    #[must_use]
+    pub fn knows(&self, name: &str, sender: &MailboxAddress, is_return: bool) -> bool {
+        let table = self.0.read().unwrap_or_else(PoisonError::into_inner).clone();
+        match table.get(name) {
+            None => false,
+            Some(Listed::Barred(barred)) => barred.documents.iter().any(|document| match is_return {
+                true => document.recipient == *sender && document.return_terms().is_some(),
+                false => document.senders.contains(sender),
+            }),
+            Some(Listed::Unconditional(project)) => project.knows(sender, is_return),
+            Some(Listed::Lawful(lawful)) => lawful.compiled.values().any(|project| project.knows(sender, is_return)),
+        }
+    }
+
     /// Of each project that holds today: how many senders it has, and among how few of them a delivery may be hidden as far as
     /// its metadata go. Where batches are handed over at once, or below the minimum, that is 1: the time may tell.
     #[must_use]

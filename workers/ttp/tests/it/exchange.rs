@@ -4,7 +4,7 @@ use crate::world::{BATCH, DAY_MS, FIELDS, OTHER, RECIPIENT, TERMS, TTP_ADDRESS, 
 use crate::{SENDER, sender};
 use bytes::Bytes;
 use schemas::MessageId;
-use schemas::messages::{Answer, Answered, Content, Deliver, From};
+use schemas::messages::{Answer, Answered, Content, Deliver, From, Inbound};
 use std::io::Read;
 use zegel_core::Objects;
 use zegel_core::slot::spaces::EXCHANGES;
@@ -130,7 +130,7 @@ fn exchanges_are_forgotten_when_they_are_long_over_and_none_before() {
     assert_eq!(world.refused(one.handle, &one.text), "ZGL-RETURN-HANDLE");
     assert_eq!(world.refused(two.handle, &two.text), "ZGL-RETURN-EXPIRED");
     world.bench.fire(world.key, "tidy");
-    assert_eq!((world.bench.rows(EXCHANGES), world.bench.timers.len()), (0, 0));
+    assert_eq!((world.bench.rows(EXCHANGES), world.bench.timers.contains_key(&(world.key, "tidy"))), (0, false));
 }
 
 #[test]
@@ -150,4 +150,29 @@ fn nothing_in_the_store_can_be_used_as_a_handle_or_names_a_patient() {
         assert!(!sub.windows(16).any(|window| window == one.handle.0));
         assert!(!String::from_utf8_lossy(&value).contains("85061511"));
     }
+}
+
+#[test]
+fn a_refused_return_stands_still_and_is_judged_anew_as_a_return() {
+    let mut world = World::new(TERMS);
+    let one = world.exchange(BATCH);
+    let odd = enriched(&one.text).replacen("score", "canary", 1);
+    assert_eq!(world.refused(one.handle, &odd), "ZGL-TTP-UNLISTED");
+    let held = world.quarantine();
+    assert_eq!((held.len(), held[0].kept, held[0].handle), (1, true, Some(one.handle)));
+    assert_eq!(
+        (held[0].sender.clone(), held[0].reason.code.as_str()),
+        (RECIPIENT.parse().unwrap(), "ZGL-TTP-UNLISTED")
+    );
+    // Whoever has no part in it, or no handle, leaves nothing.
+    let effects = world.give(OTHER, &odd, Some(one.handle));
+    assert_eq!(world.nothing_but_a_refusal(&effects), "ZGL-RETURN-RECIPIENT");
+    world.refused(MessageId([5; 16]), &odd);
+    assert_eq!(world.quarantine().iter().map(|row| row.kept).collect::<Vec<_>>(), [true, false, false]);
+    let again = world.release(1);
+    let inbound: Inbound = again.payload().unwrap();
+    assert_eq!((inbound.handle, &again.attachment[..]), (Some(one.handle), odd.as_bytes()));
+    let effects = world.bench.deliver_envelope(again);
+    assert_eq!(world.nothing_but_a_refusal(&effects), "ZGL-TTP-UNLISTED", "a release is no way around a check");
+    assert_eq!(world.back(one.handle, &enriched(&one.text)).produced.len(), 2, "the handle is as good as before");
 }

@@ -3,7 +3,7 @@
 use crate::SENDER;
 use crate::world::{BATCH, OTHER, World, id_of};
 use zegel_core::Effects;
-use zegel_core::slot::spaces::PAYLOADS;
+use zegel_core::slot::spaces::{EXCHANGES, PAYLOADS};
 
 const POOL: &str = "direction = \"with-return\"\nrelease = { min_senders = 2, max_age_minutes = 30 }";
 
@@ -40,7 +40,8 @@ fn at_the_age_limit_too_few_are_refused_or_released_with_a_report_as_the_project
         assert_eq!(strict.codes(&effects), ["ZGL-TTP-FEW"], "the old one alone");
         assert_eq!(effects.produced.len(), 1);
     }
-    assert_eq!((strict.bench.rows(PAYLOADS), strict.bench.timers.len()), (0, 0), "nothing is left of them");
+    assert_eq!(strict.bench.rows(PAYLOADS), 0, "nothing is left of what was made of them");
+    assert!(strict.bench.timers.keys().all(|(_, name)| *name == "quarantine"));
 
     let mut open = World::new(&POOL.replace("= 30", "= 30, at_limit = \"release\""));
     open.send(SENDER, BATCH);
@@ -76,4 +77,24 @@ fn the_senders_address_reaches_nobody_but_the_store() {
             assert!(!wire.windows(secret.len()).any(|window| window == secret.as_bytes()), "{secret}");
         }
     }
+}
+
+#[test]
+fn what_a_pool_turned_away_stands_still_as_it_was_sent() {
+    let mut world = World::new(POOL);
+    world.send(SENDER, BATCH);
+    world.send(SENDER, &BATCH.replace("Maes", "Claes"));
+    world.bench.now = world.bench.now.plus(1_800_000);
+    let key = world.key;
+    let effects = world.bench.fire(key, "release");
+    assert_eq!(world.codes(&effects), ["ZGL-TTP-FEW", "ZGL-TTP-FEW"]);
+    assert_eq!(world.bench.rows(EXCHANGES), 1, "the report alone");
+    let held = world.quarantine();
+    let about: Vec<_> = held.iter().map(|row| (row.submission, row.kept, row.reason.code.as_str())).collect();
+    assert_eq!(about, [(id_of(1), true, "ZGL-TTP-FEW"), (id_of(2), true, "ZGL-TTP-FEW")]);
+    let again = world.release(2);
+    assert!(String::from_utf8_lossy(&again.attachment).contains("Claes"), "what was made of it is no batch");
+    assert!(world.bench.deliver_envelope(again).produced.is_empty(), "it waits again");
+    let released = world.send(OTHER, BATCH);
+    assert_eq!((world.delivered(&released).len(), world.bench.rows(EXCHANGES)), (2, 5), "two exchanges and the report");
 }

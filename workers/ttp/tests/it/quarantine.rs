@@ -4,12 +4,14 @@ use crate::{SENDER, sender};
 use bytes::Bytes;
 use schemas::messages::{Content, Inbound, Opened, Part, QuarantineOrder, QuarantineReply};
 use schemas::{Envelope, Key, MessageId, Millis, Payload, Sha256};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use zegel_core::slot::spaces::QUARANTINE;
 use zegel_core::{Context, Decision, Effects, Interrupt, Message, Read, View, Worker, names};
 use zegel_crypto::Keyring;
+use zegel_ttp::project::book::{Barred, Listed, altered};
 use zegel_ttp::quarantine::{HELD_MAX, Head, HeldRow, KEPT_MS, number};
-use zegel_ttp::{CompiledProject, ProjectDocument, Ttp};
+use zegel_ttp::{CompiledProject, ProjectBook, ProjectDocument, Ttp};
 
 /// 2026-11-22, inside the project's period.
 const NOW: Millis = Millis(1_795_305_600_000);
@@ -27,18 +29,32 @@ struct Bench {
 
 impl Bench {
     fn new() -> Bench {
+        let bench = Bench::without_projects();
+        bench.with_project(true)
+    }
+
+    /// The project as a document without papers, or barred for this reason.
+    fn with_project(self, holds: bool) -> Bench {
         let text = format!(
             "name = \"lab\"\nsenders = [\"{SENDER}\"]\nrecipient = \"CBE:0123456749\"\n\
              valid = {{ from = \"2026-01-01\", until = \"2027-12-31\" }}\n\
              [[fields]]\npath = \"niss\"\nkind = \"ssin\"\naction = \"pseudonym\"\n[[fields]]\npath = \"value\"\naction = \"keep\"\n"
         );
         let document = ProjectDocument::parse(&text).unwrap();
-        let keys = Keyring::generate_in_memory();
-        let root = keys.ensure_project_root(&document.root_name()).unwrap();
-        let project = CompiledProject::new(document, root.expose()).unwrap();
+        let root = self.keys.ensure_project_root(&document.root_name()).unwrap();
+        let listed = match holds {
+            true => Listed::Unconditional(Arc::new(CompiledProject::new(document, root.expose()).unwrap())),
+            false => Listed::Barred(Barred { reason: altered(), documents: vec![document] }),
+        };
+        let book = ProjectBook::default();
+        book.replace(HashMap::from([("lab".to_owned(), listed)]));
+        Bench { ttp: Ttp::with_book(Arc::new(book), self._scratch.path().to_owned()), ..self }
+    }
+
+    fn without_projects() -> Bench {
         let scratch = tempfile::tempdir().unwrap();
-        let ttp = Ttp::new(vec![project], scratch.path().to_owned()).unwrap();
-        Bench { ttp, keys, rows: BTreeMap::new(), number: 0, _scratch: scratch }
+        let ttp = Ttp::new(Vec::new(), scratch.path().to_owned()).unwrap();
+        Bench { ttp, keys: Keyring::generate_in_memory(), rows: BTreeMap::new(), number: 0, _scratch: scratch }
     }
 
     fn key(&self) -> Key {
@@ -213,4 +229,34 @@ fn batches_are_gone_after_their_time_and_the_oldest_make_room() {
     }
     assert_eq!((bench.held().len() as u64, bench.head().held), (HELD_MAX, HELD_MAX));
     assert_eq!(bench.held()[0].0, first + 1);
+}
+
+/// 2025-06-01 and 2029-06-01: before and after the project's period.
+const EARLY: Millis = Millis(1_748_736_000_000);
+const LATE: Millis = Millis(1_874_966_400_000);
+
+#[test]
+fn nothing_of_a_stranger_is_kept_whatever_else_is_wrong_with_the_project_or_the_batch() {
+    let stranger = Inbound { sender: "NIHII-HOSPITAL:71000931".parse().unwrap(), ..inbound() };
+    let is_kept = |bench: &Bench| {
+        let text: Vec<u8> = bench.rows.values().flat_map(|value| value.to_vec()).collect();
+        String::from_utf8_lossy(&text).contains("85061511796")
+    };
+    for (at, code) in [(EARLY, "ZGL-TTP-EARLY"), (LATE, "ZGL-TTP-EXPIRED")] {
+        let mut bench = Bench::new();
+        bench.send(&stranger, GOOD, at);
+        assert_eq!((bench.held()[0].1.reason.code.as_str(), is_kept(&bench)), ("ZGL-TTP-SENDER", false), "{code}");
+        bench.send(&inbound(), GOOD, at);
+        assert_eq!((bench.held()[1].1.reason.code.as_str(), is_kept(&bench)), (code, true));
+    }
+    let mut late = Bench::new();
+    let mut message = late.message(&stranger, GOOD);
+    message.envelope.deadline = Some(NOW);
+    late.step(message, NOW);
+    assert!(!is_kept(&late), "a deadline that has passed");
+    let mut barred = Bench::without_projects().with_project(false);
+    barred.send(&stranger, GOOD, NOW);
+    assert_eq!((barred.held()[0].1.reason.code.as_str(), is_kept(&barred)), ("ZGL-TTP-ALTERED", false));
+    barred.send(&inbound(), GOOD, NOW);
+    assert!(is_kept(&barred), "what a party sent is lost with the papers");
 }

@@ -4,15 +4,16 @@ use crate::SENDER;
 use crate::worker::MemoryObjects;
 use bytes::Bytes;
 use schemas::Key;
-use schemas::messages::{Answer, Answered, Content, Deliver, From, Inbound, Part};
+use schemas::messages::{Answer, Answered, Content, Deliver, From, Inbound, Part, QuarantineOrder};
 use schemas::{Envelope, MessageId, Millis, Sha256};
 use std::io::{Read, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
-use zegel_core::slot::spaces::{EXCHANGES, PAYLOADS};
+use zegel_core::slot::spaces::{EXCHANGES, PAYLOADS, QUARANTINE};
 use zegel_core::testing::Bench;
 use zegel_core::worker::{JobError, JobIo};
 use zegel_core::{Decision, Effects, Keys, KeysError, Objects, Sealed, Worker, names};
 use zegel_crypto::Keyring;
+use zegel_ttp::quarantine::HeldRow;
 use zegel_ttp::{CompiledProject, ProjectDocument, Ttp};
 
 pub(crate) const RECIPIENT: &str = "CBE:0123456749";
@@ -245,8 +246,11 @@ impl World {
         self.nothing_but_a_refusal(&effects)
     }
 
+    /// The one code of a refusal that forwards nothing and changes nothing but the quarantine.
     pub(crate) fn nothing_but_a_refusal(&mut self, effects: &Effects) -> String {
-        assert_eq!((effects.produced.len(), effects.changes.len(), effects.timers.len()), (1, 0, 0));
+        assert_eq!(effects.produced.len(), 1);
+        assert!(effects.changes.iter().all(|change| change.space == QUARANTINE), "{:?}", effects.changes);
+        assert!(effects.timers.iter().all(|timer| timer.name == "quarantine"));
         let wire = effects.produced[0].envelope.encode().unwrap();
         for secret in ["85061511", "Janssens", "71000436", "P1.", "canary"] {
             assert!(!wire.windows(secret.len()).any(|window| window == secret.as_bytes()), "{secret}");
@@ -254,6 +258,19 @@ impl World {
         let mut codes = self.codes(effects);
         assert_eq!(codes.len(), 1);
         codes.remove(0)
+    }
+
+    /// What stands still, by number.
+    pub(crate) fn quarantine(&mut self) -> Vec<HeldRow> {
+        let rows = self.bench.read(&zegel_ttp::quarantine::newest(self.key, u64::MAX, 1_000));
+        rows.iter().rev().map(|(_, row)| serde_json::from_slice(row).unwrap()).collect()
+    }
+
+    /// Releases a batch from quarantine: the message that is judged anew.
+    pub(crate) fn release(&mut self, number: u64) -> Envelope {
+        let effects = self.bench.deliver(self.key, &QuarantineOrder::Release { number });
+        let again = effects.produced.iter().find(|produced| produced.channel.name == "ttp.inbound");
+        again.unwrap_or_else(|| panic!("not released: {:?}", effects.reply)).envelope.clone()
     }
 }
 
