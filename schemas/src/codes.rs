@@ -133,6 +133,7 @@ const CODES: &[Code] = &[
     refused("ZGL-RETURN-RECIPIENT", 403, "only the project's recipient may send back", "send from the box that the batch was delivered to"),
     refused("ZGL-RETURN-HANDLE", 422, "handle is unknown", "take the handle of the message that brought the batch, and the project's name"),
     refused("ZGL-RETURN-EXPIRED", 422, "time to send back has passed", "have the batch sent anew; the document says how long a handle lives"),
+    refused("ZGL-RETURN-KEY", 503, "key of the project's decode role is not here", "send to an installation that has it, or have the role decode: zegel project decode --help"),
     refused("ZGL-RETURN-USED", 409, "handle was used by a return that was accepted", "send back once for each batch"),
     // Seals, the synchronous service.
     refused("ZGL-SEALS-RIGHT", 403, "caller has no such right to this application", "see the [seals] of its project's document"),

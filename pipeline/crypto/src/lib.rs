@@ -16,6 +16,7 @@ pub mod envelope;
 pub mod evidence_record;
 pub mod ff1;
 pub mod hash;
+pub mod hpke;
 pub mod keyring;
 pub mod log;
 pub mod merkle;

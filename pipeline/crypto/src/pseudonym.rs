@@ -8,6 +8,7 @@
 //! | --- | --- | --- |
 //! | `P1.<kid>.<base64url(SIV ‖ ciphertext)>` | AES-256-SIV (RFC 5297, 64-byte key), associated data `P1.<kid>` | with the root |
 //! | `H1.<kid>.<base64url(tag)>` | HMAC-SHA-256 cut to 16 bytes | never |
+//! | `E1.<kid>.<base64url(tag ‖ sealed)>` | the tag of `H1`, and the value sealed for the decode role ([`Escrow`]) | with the decode role's private key |
 //! | `R1.<kid>.<base64url(…)>` | AES-256-GCM-SIV with a random nonce ([`Randomised`]): equal values do not link | with the root |
 //! | `P` and 63 characters | AES-256-SIV, fit for a FHIR id ([`Compact`]) | with the root |
 //! | `N` and 28 characters | AES-256-SIV, binds a delivered row to its tokens ([`RowNumbers`]) | in its exchange |
@@ -24,12 +25,14 @@
 
 mod compact;
 mod encode_only;
+pub mod escrow;
 mod numbers;
 mod randomised;
 mod ssin;
 
 pub use compact::{Compact, ID_MAX};
-pub use encode_only::EncodeKeys;
+pub use encode_only::{EncodeKeys, Needed};
+pub use escrow::Escrow;
 pub use numbers::{PLACES_MAX, RowNumbers};
 pub use randomised::{NONCE, Randomised};
 pub use ssin::SsinCipher;

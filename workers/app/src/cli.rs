@@ -16,7 +16,7 @@ pub use audit::Audit;
 pub use backends::{Backends, Migrate, Topology, TopologyAction, TopologyFormat};
 pub use keys::Keys;
 pub use mutations::Mutations;
-pub use projects::{Draft, Encode, IdentityFiles, OptionalIdentity, Project, Rotate};
+pub use projects::{Decode, Draft, Encode, IdentityFiles, OptionalIdentity, Project, Rotate};
 pub use quarantine::Quarantine;
 pub use returns::{InboxGet, Return};
 pub use seals::{Call, Seals};

@@ -98,6 +98,8 @@ pub struct Keys {
     pub passphrase: Source,
     /// The URI of the token that guards it and the time-stamp authority (RFC 7512); empty: none.
     pub module: String,
+    /// Files of decode roles' private keys that this process has.
+    pub decode: Vec<PathBuf>,
 }
 
 /// Sizes in bytes.

@@ -211,7 +211,9 @@ fn open(folder: &Folder, config: &Config, runtime: Handle) -> Result<Opened, Fai
     objects.sweep_uploads(abandoned).map_err(failure)?;
     let scratch = if shared { folder.scratch().join(hex::encode(keys.random16())) } else { folder.scratch() };
     private_folder(&scratch)?;
-    let register = Arc::new(FileRegister::new(folder.projects(), keys.clone(), Arc::new(SystemClock)));
+    let register = FileRegister::new(folder.projects(), keys.clone(), Arc::new(SystemClock));
+    let register =
+        Arc::new(register.with_decode_keys(crate::commands::project::decode_role::read_all(&config.keys.decode)?));
     register.refresh()?;
     let ttp = Ttp::with_book(register.book(), scratch.clone());
     let tokens = FileTokens::open(&folder.tokens(), keys.clone()).map_err(failure)?;

@@ -339,10 +339,14 @@ fn a_one_way_project_is_encoded_without_any_key_that_decodes() {
     let world = World::new();
     fs::remove_dir_all(world.data()).unwrap();
     let fields = "[[fields]]\npath = \"niss\"\nkind = \"ssin\"\naction = \"one-way\"\n[[fields]]\npath = \"no\"\naction = \"one-way\"\n\
-        domain = \"no\"\nscope = \"sender\"\n[[fields]]\npath = \"value\"\naction = \"keep\"\n";
+        domain = \"no\"\nscope = \"sender\"\n[[fields]]\npath = \"value\"\naction = \"keep\"\n\
+        [[fields]]\npath = \"trace\"\nkind = \"ssin\"\naction = \"escrow\"\n";
+    let role = world.path("tracing-office");
+    assert_eq!(world.run(&["project", "decode-key", "--out", &role]).0, Some(0));
+    let role_key = fs::read_to_string(format!("{role}.pub")).unwrap();
     let head = |name: &str| {
         format!(
-            "name = \"{name}\"\nsenders = [\"{SENDER}\"]\nrecipient = \"{RECIPIENT}\"\nrows = \"keep\"\n\
+            "decode_key = \"\"\"\n{role_key}\"\"\"\nname = \"{name}\"\nsenders = [\"{SENDER}\"]\nrecipient = \"{RECIPIENT}\"\nrows = \"keep\"\n\
              valid = {{ from = \"2026-01-01\", until = \"2099-12-31\" }}\n"
         )
     };
@@ -356,7 +360,7 @@ fn a_one_way_project_is_encoded_without_any_key_that_decodes() {
     for address in [SENDER, RECIPIENT] {
         world.ok(&["mailbox", "open", address]);
     }
-    let batch = world.batch("batch.csv", "niss,no,value\n85061511796,A1,7\n");
+    let batch = world.batch("batch.csv", "niss,no,value,trace\n85061511796,A1,7,85061511895\n");
     assert_eq!(world.send("counts", &batch).0, "delivered");
     let item = world.ok(&["inbox", RECIPIENT])["items"][0]["id"].as_str().unwrap().to_owned();
     let received = world.path("received");
@@ -366,26 +370,25 @@ fn a_one_way_project_is_encoded_without_any_key_that_decodes() {
     // Without data folder, key file and platform.
     fs::remove_dir_all(world.data()).unwrap();
     let out = world.path("encoded.csv");
+    let words = |line: String| world.run(&line.split(' ').collect::<Vec<_>>());
     let encode = |document: &str, out: &str| {
-        world.run(&[
-            "project",
-            "encode",
-            "--project",
-            document,
-            "--keys",
-            &keys,
-            "--sender",
-            SENDER,
-            "--batch",
-            &batch,
-            "--out",
-            out,
-        ])
+        words(format!(
+            "project encode --project {document} --keys {keys} --sender {SENDER} --batch {batch} --out {out}"
+        ))
     };
     let encoded = encode(&document, &out);
     assert_eq!(encoded.0, Some(0), "{}", encoded.1);
     // What is handed over ends with filler.
     assert_eq!(fs::read_to_string(&out).unwrap().trim_end(), fs::read_to_string(delivered).unwrap().trim_end());
+    // Whoever has the decode role's key, and nothing else, reads what was escrowed, and nothing else.
+    let named = world.path("named.csv");
+    let decode = |key: &str| {
+        words(format!("project decode --project {document} --key {role}.{key} --batch {out} --out {named}"))
+    };
+    assert_eq!((decode("pub").0, decode("key").0), (Some(2), Some(0)));
+    let (encoded, named) = (fs::read_to_string(&out).unwrap(), fs::read_to_string(&named).unwrap());
+    assert!(encoded.contains(",E1.1-") && !encoded.contains("85061511"), "{encoded}");
+    assert!(named.contains(",85061511895") && named.contains("\nH1.1-") && !named.contains("85061511796"), "{named}");
     let reversible = world.batch("other.toml", &(head("counts") + &fields.replacen("one-way", "pseudonym", 1)));
     let refused = encode(&reversible, &world.path("none.csv"));
     assert_eq!(refused.0, Some(3), "{}", refused.1);

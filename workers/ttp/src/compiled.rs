@@ -19,9 +19,11 @@ use schemas::messages::Reason;
 use schemas::{MailboxAddress, MessageId, Millis, Sha256};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
+use std::sync::Arc;
 use zegel_crypto::Secret32;
 use zegel_crypto::envelope::SealedFor;
-use zegel_crypto::pseudonym::{Draw, EncodeKeys, OneWay, PseudonymRoot, RowNumbers, Scope};
+use zegel_crypto::hpke::{OpenKey, SealKey};
+use zegel_crypto::pseudonym::{Draw, EncodeKeys, Needed, OneWay, PseudonymRoot, RowNumbers, Scope};
 
 /// The first generation of keys; a rotation raises it, and tokens carry it.
 const FIRST_EPOCH: u32 = 1;
@@ -61,6 +63,12 @@ pub struct CompiledProject {
     root: PseudonymRoot,
     /// Where this process encodes only: all the keys that it has; the root is then one that nobody has.
     encode_only: Option<EncodeKeys>,
+    /// Whom escrowed values are sealed for.
+    seal_key: Option<SealKey>,
+    /// The decode role's private key, where it is here.
+    open_key: Option<Arc<OpenKey>>,
+    /// Where this process has that key and no other.
+    decodes_only: bool,
     epoch: u32,
     identifiers_per_day: u64,
     seals: Option<Seals>,
@@ -143,6 +151,10 @@ impl CompiledProject {
             version: document.version,
             root: PseudonymRoot::new(root),
             encode_only: None,
+            // A document whose key cannot be read does not pass its check.
+            seal_key: document.decode_key.as_deref().and_then(|pem| SealKey::from_pem(pem).ok()),
+            open_key: None,
+            decodes_only: false,
             epoch,
             identifiers_per_day: document.quota.identifiers_per_day,
             seals: document.seals,
@@ -164,10 +176,12 @@ impl CompiledProject {
             ));
         }
         let lacks = |path: &str, rule| ProjectError::Field { path: path.to_owned(), rule };
-        for (field, domain, own) in one_way_domains(&document)? {
-            let (recipient, own) = (document.recipient.to_string(), own.then(|| sender.to_string()));
-            let scope = Scope { recipient: &recipient, domain, epoch: keys.epoch(), sender: own.as_deref() };
-            if keys.one_way(&scope).is_none() {
+        let (recipient, sender) = (document.recipient.to_string(), sender.to_string());
+        let seal_key = document.decode_key.as_deref().and_then(|pem| SealKey::from_pem(pem).ok());
+        for (field, Needed { domain, sender, is_escrow }) in one_way_keys(&document, &sender)? {
+            let scope = Scope { recipient: &recipient, domain, epoch: keys.epoch(), sender };
+            let has_escrow = || seal_key.is_some_and(|seal_key| keys.escrow(&scope, seal_key).is_some());
+            if keys.one_way(&scope).is_none() || is_escrow && !has_escrow() {
                 return Err(lacks(&field.path, "its key is not among those of this process"));
             }
         }
@@ -175,6 +189,33 @@ impl CompiledProject {
         let epoch = keys.epoch();
         let project = CompiledProject::with_epoch(document, nobodys.expose(), epoch)?;
         Ok(CompiledProject { encode_only: Some(keys), ..project })
+    }
+
+    /// The same with whichever of these private keys is the decode role's.
+    #[must_use]
+    pub fn opened_by(self, keys: &[Arc<OpenKey>]) -> CompiledProject {
+        let open_key = keys.iter().find(|key| self.seal_key == Some(*key.public())).cloned();
+        CompiledProject { open_key, ..self }
+    }
+
+    /// Makes a document ready for the decode role, which opens escrowed values and has no other key of the project: everything else
+    /// that was delivered stays as it is.
+    ///
+    /// # Errors
+    /// As [`CompiledProject::new`]; [`ProjectError::Rule`] when the key is not the one that the document names.
+    pub fn decode_only(document: ProjectDocument, key: Arc<OpenKey>) -> Result<CompiledProject, ProjectError> {
+        let nobodys = Secret32::random();
+        let project = CompiledProject::new(document, nobodys.expose())?.opened_by(&[key]);
+        if project.open_key.is_none() {
+            return Err(ProjectError::Rule("the key is not the one that values are sealed for"));
+        }
+        Ok(CompiledProject { decodes_only: true, ..project })
+    }
+
+    /// Whether what was delivered can be undone here as far as anybody can undo it.
+    #[must_use]
+    pub fn can_decode(&self) -> bool {
+        self.seal_key.is_none() || self.open_key.is_some()
     }
 
     /// Has reports name so many bad rows instead of 100; a batch of which more are bad is counted to its end all the same.
@@ -307,6 +348,8 @@ impl CompiledProject {
 
     fn work(&self, field: &FieldDocument, scope: &Scope<'_>) -> Work {
         match field.action {
+            ActionName::Escrow => self.escrow(scope),
+            _ if self.decodes_only => Work::Keep,
             ActionName::Drop => Work::Drop,
             ActionName::Keep => match &field.sealed_for {
                 // A document whose certificate cannot be read does not pass its check.
@@ -345,6 +388,17 @@ impl CompiledProject {
             Some(keys) => keys.one_way(scope),
             None => Some(self.root.one_way(scope)),
         }
+    }
+
+    /// None where this process lacks a key; its constructor has seen to it that it does not.
+    fn escrow(&self, scope: &Scope<'_>) -> Work {
+        let maker = match (&self.open_key, &self.encode_only, self.seal_key) {
+            (Some(key), _, _) if self.decodes_only => return Work::Opened(key.clone()),
+            (_, Some(keys), Some(seal_key)) => keys.escrow(scope, seal_key),
+            (_, None, Some(seal_key)) => Some(self.root.escrow(scope, seal_key)),
+            (_, _, None) => None,
+        };
+        maker.map_or(Work::Drop, |maker| Work::Escrow(Box::new(maker.opened_by(self.open_key.clone()))))
     }
 
     /// Tokens that are equal for equal values.
@@ -389,12 +443,15 @@ impl CompiledProject {
     }
 }
 
-/// The keys that an encode-only process needs: each one-way field, its domain, and whether each sender has its own.
+/// The keys that an encode-only process needs for batches of this sender, field by field.
 ///
 /// # Errors
-/// [`ProjectError::Field`] for a field whose action needs more than a one-way key.
-pub fn one_way_domains(document: &ProjectDocument) -> Result<Vec<(&FieldDocument, &str, bool)>, ProjectError> {
-    let mut domains = Vec::new();
+/// [`ProjectError::Field`] for a field whose action needs more than such keys.
+pub fn one_way_keys<'d>(
+    document: &'d ProjectDocument,
+    sender: &'d str,
+) -> Result<Vec<(&'d FieldDocument, Needed<'d>)>, ProjectError> {
+    let mut needed = Vec::new();
     for field in &document.fields {
         let is_id = matches!(field.kind, ValueKind::FhirId | ValueKind::FhirReference);
         match field.action {
@@ -406,14 +463,15 @@ pub fn one_way_domains(document: &ProjectDocument) -> Result<Vec<(&FieldDocument
                 let rule = "ids and references need the platform";
                 return Err(ProjectError::Field { path: field.path.clone(), rule });
             }
-            ActionName::OneWay => {
+            ActionName::OneWay | ActionName::Escrow => {
                 let domain = field.domain.as_deref().unwrap_or(field.kind.name());
-                domains.push((field, domain, field.scope.is_some()));
+                let is_escrow = field.action == ActionName::Escrow;
+                needed.push((field, Needed { domain, sender: field.scope.map(|_| sender), is_escrow }));
             }
             _ => {}
         }
     }
-    Ok(domains)
+    Ok(needed)
 }
 
 fn start_of(day: NaiveDate) -> Millis {

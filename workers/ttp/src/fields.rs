@@ -13,6 +13,7 @@
 //! | --- | --- | --- |
 //! | `pseudonym` | a token that the root can undo; with `format = "ssin"` another valid number | `domain` `scope` `prefix` `format` `name` `may_be_real` |
 //! | `one-way` | a token that nobody can undo | `domain` `scope` `prefix` |
+//! | `escrow` | a token that only the holder of the project's `decode_key` can undo | `domain` `scope` `prefix` |
 //! | `random` | a token that is another one each time, so that nothing links | `prefix` |
 //! | `generalise` | a coarser value | `to` |
 //! | `bucket` | the interval that a number lies in | `edges` or `width` |
@@ -159,6 +160,8 @@ pub enum ActionName {
     Pseudonym,
     /// A token that nobody can undo (HMAC-SHA-256).
     OneWay,
+    /// A token that links like a one-way token, and holds the value sealed for the project's decode role (HMAC-SHA-256, HPKE).
+    Escrow,
     /// A token that is another one each time (AES-256-GCM-SIV).
     Random,
     /// Left out.
@@ -181,7 +184,13 @@ impl ActionName {
     /// Whether it gives tokens.
     #[must_use]
     pub fn is_token(self) -> bool {
-        matches!(self, ActionName::Pseudonym | ActionName::OneWay | ActionName::Random)
+        matches!(self, ActionName::Random) || self.links()
+    }
+
+    /// Whether equal values give equal tokens.
+    #[must_use]
+    pub fn links(self) -> bool {
+        matches!(self, ActionName::Pseudonym | ActionName::OneWay | ActionName::Escrow)
     }
 }
 
@@ -308,8 +317,7 @@ impl FieldDocument {
     }
 
     fn token_rule(&self) -> Option<&'static str> {
-        use ActionName::{OneWay, Pseudonym};
-        let links = matches!(self.action, Pseudonym | OneWay);
+        let links = self.action.links();
         let is_token = self.action.is_token();
         let has_domain = self.domain.is_some() || self.kind != ValueKind::Text;
         let rules = [
@@ -318,13 +326,14 @@ impl FieldDocument {
                 !links || !self.kind.is_small(),
                 "too few different values: how often each token comes would tell them; generalise, bucket, or random",
             ),
-            (links || self.domain.is_none(), "domain goes with pseudonym and one-way only"),
+            (links || self.domain.is_none(), "domain goes with pseudonym, one-way and escrow only"),
             (self.domain.as_deref().is_none_or(is_name), "domain is 1 to 64 lower-case letters, digits and hyphens"),
-            (links || self.scope.is_none(), "scope goes with pseudonym and one-way only"),
-            (is_token || self.prefix.is_none(), "prefix goes with pseudonym, one-way and random only"),
+            (links || self.scope.is_none(), "scope goes with pseudonym, one-way and escrow only"),
+            (is_token || self.prefix.is_none(), "prefix goes with pseudonym, one-way, escrow and random only"),
             (self.prefix.as_deref().is_none_or(is_prefix), "prefix is 1 to 64 characters"),
             (!self.kind.is_fhir() || self.prefix.is_none(), "references know their prefixes by themselves"),
             (!self.kind.is_fhir() || self.action != ActionName::Random, "an id that changes each time links nothing"),
+            (!self.kind.is_fhir() || self.action != ActionName::Escrow, "a sealed value does not fit an id of FHIR"),
         ];
         first_broken(&rules)
     }

@@ -58,7 +58,7 @@ mod xml_tree;
 
 pub use binding::Issued;
 pub use coarse::Area;
-pub use compiled::{CompiledProject, one_way_domains};
+pub use compiled::{CompiledProject, one_way_keys};
 pub use project::book::ProjectBook;
 pub use project::{ProjectDocument, ProjectError};
 pub use refusal::TransformError;

@@ -52,6 +52,7 @@ use schemars::JsonSchema;
 use schemas::{MailboxAddress, Sha256};
 use serde::{Deserialize, Deserializer};
 use std::collections::{BTreeMap, HashSet};
+use zegel_crypto::hpke::SealKey;
 
 /// Why a document is no project.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -128,6 +129,9 @@ pub struct ProjectDocument {
     /// The synchronous service, for those who are named there.
     #[serde(default)]
     pub seals: Option<Seals>,
+    /// With `escrow`: the public key of the decode role, X25519 in PEM.
+    #[serde(default)]
+    pub decode_key: Option<String>,
     /// When batches are taken.
     pub valid: Validity,
     /// What becomes of columns that no field names.
@@ -279,6 +283,14 @@ impl ProjectDocument {
             (
                 self.fields.len() <= ITEMS_MAX && (!self.fields.is_empty() || self.seals.is_some()),
                 "fields are 1 to 1,000",
+            ),
+            (
+                self.decode_key.as_deref().is_none_or(|pem| SealKey::from_pem(pem).is_ok()),
+                "decode_key is no X25519 key in PEM, as openssl pkey -pubout writes it",
+            ),
+            (
+                self.decode_key.is_some() == self.fields.iter().any(|field| field.action == ActionName::Escrow),
+                "decode_key goes with escrow, and escrow needs it",
             ),
             (
                 self.fields.is_empty() || self.fields.iter().any(|field| field.action != ActionName::Drop),

@@ -89,8 +89,12 @@ impl Ttp {
     ) -> Result<Result<Open, Reason>, Interrupt> {
         let row: Option<ExchangeRow> = view.get(EXCHANGES, message.key(), exchange::sub(context.keys, handle))?;
         let Some(row) = row else { return Ok(Err(refusal("ZGL-RETURN-HANDLE", "the project knows no such handle"))) };
-        let admitted = row.admit(context.now);
-        Ok(admitted.and_then(|()| self.made_under(inbound, &row, context.now)).map(|project| Open { row, project }))
+        let admitted = row.admit(context.now).and_then(|()| self.made_under(inbound, &row, context.now));
+        let opened = admitted.and_then(|project| match project.can_decode() {
+            true => Ok(Open { row, project }),
+            false => Err(refusal("ZGL-RETURN-KEY", "the key of the project's decode role is not here")),
+        });
+        Ok(opened)
     }
 
     /// The project as it was when the exchange was made.

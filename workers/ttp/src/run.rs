@@ -348,7 +348,7 @@ impl<'a> Run<'a> {
         if self.report.rows_in < FEW as u64 {
             return Vec::new();
         }
-        let links = |field: usize| matches!(self.action(field), ActionName::Pseudonym | ActionName::OneWay);
+        let links = |field: usize| self.action(field).links();
         let is_few = |field: &usize| links(*field) && (1..FEW).contains(&self.different[*field].len());
         (0..self.different.len()).filter(is_few).map(|field| self.project.field(field).path.clone()).collect()
     }

@@ -17,8 +17,11 @@ use chrono::Datelike;
 use schemas::ids::{self, Ssin};
 use std::borrow::Cow;
 use std::io::Write;
+use std::sync::Arc;
 use zegel_crypto::envelope::SealedFor;
-use zegel_crypto::pseudonym::{Draw, NONCE, OneWay, Randomised, Reversible, SsinCipher};
+use zegel_crypto::hpke::OpenKey;
+use zegel_crypto::pseudonym::escrow::open;
+use zegel_crypto::pseudonym::{Draw, Escrow, NONCE, OneWay, Randomised, Reversible, SsinCipher};
 
 /// A value that breaks its rule.
 pub(crate) type RowCode = &'static str;
@@ -46,6 +49,9 @@ pub(crate) enum Work {
     Replace(String),
     Reversible(Box<Reversible>),
     OneWay(Box<OneWay>),
+    Escrow(Box<Escrow>),
+    /// Undone with the decode role's key alone, by whoever has no other.
+    Opened(Arc<OpenKey>),
     Random(Box<Randomised>),
     Ssin(Box<SsinCipher>),
     Id(Ids),
@@ -107,7 +113,13 @@ impl Cell {
     pub(crate) fn is_token(&self) -> bool {
         matches!(
             self.work,
-            Work::Reversible(_) | Work::OneWay(_) | Work::Random(_) | Work::Ssin(_) | Work::Id(_) | Work::Reference(_)
+            Work::Reversible(_)
+                | Work::Escrow(_)
+                | Work::OneWay(_)
+                | Work::Random(_)
+                | Work::Ssin(_)
+                | Work::Id(_)
+                | Work::Reference(_)
         )
     }
 
@@ -118,7 +130,8 @@ impl Cell {
             return if self.required { Err(REQUIRED) } else { Ok(()) };
         }
         match &self.work {
-            Work::Drop => {}
+            // Whoever has no keys but that one delivers nothing.
+            Work::Drop | Work::Opened(_) => {}
             Work::Keep if self.kind == ValueKind::Text => out.extend_from_slice(value.as_bytes()),
             Work::Keep => out.extend_from_slice(canonical(self.kind, trimmed)?.as_bytes()),
             Work::Sealed(recipient) => {
@@ -142,7 +155,12 @@ impl Cell {
             Work::First(_) | Work::Year | Work::Month | Work::Years(_) | Work::Area(_) | Work::Bucket(_) => {
                 self.coarser(trimmed, out)?;
             }
-            Work::Reversible(_) | Work::OneWay(_) | Work::Ssin(_) | Work::Id(_) | Work::Reference(_) => {
+            Work::Reversible(_)
+            | Work::Escrow(_)
+            | Work::OneWay(_)
+            | Work::Ssin(_)
+            | Work::Id(_)
+            | Work::Reference(_) => {
                 self.token(trimmed, around, out)?;
             }
         }
@@ -188,6 +206,7 @@ impl Cell {
             match &mut self.work {
                 Work::Reversible(maker) => maker.encode(bare.as_bytes(), token).map_err(|_| LENGTH)?,
                 Work::OneWay(maker) => maker.encode(bare.as_bytes(), token).map_err(|_| LENGTH)?,
+                Work::Escrow(maker) => maker.encode(bare.as_bytes(), token).map_err(|_| LENGTH)?,
                 Work::Ssin(cipher) => cipher.encode(&bare, token).map_err(|_| SSIN)?,
                 Work::Id(ids) => ids.encode(&bare, token)?,
                 Work::Reference(references) => references.encode(&bare, around.nonce, token)?,
@@ -208,6 +227,8 @@ impl Cell {
         let is_undone = matches!(
             self.work,
             Work::Reversible(_)
+                | Work::Escrow(_)
+                | Work::Opened(_)
                 | Work::Random(_)
                 | Work::Ssin(_)
                 | Work::Id(_)
@@ -229,6 +250,8 @@ impl Cell {
         out.extend_from_slice(prefix.as_bytes());
         match &mut self.work {
             Work::Reversible(maker) => out.extend_from_slice(&maker.decode(token).map_err(|_| TOKEN)?),
+            Work::Escrow(maker) => out.extend_from_slice(&maker.decode(token).map_err(|_| TOKEN)?),
+            Work::Opened(key) => out.extend_from_slice(&open(key, token).map_err(|_| TOKEN)?),
             Work::Random(maker) => out.extend_from_slice(&maker.decode(token).map_err(|_| TOKEN)?),
             Work::Ssin(cipher) => cipher.decode(token, out).map_err(|_| TOKEN)?,
             Work::Id(ids) => ids.decode(token, out)?,

@@ -10,12 +10,14 @@
 //! sender = "NIHII-HOSPITAL:71000436"   # where each sender has its own
 //! head = "H1.1-0a1b2c3d"
 //! key = "…"
+//! escrow = "…"                         # where tokens also hold the value, sealed for the decode role
 //! ```
 //! Invariant: HKDF is one-way, so neither the root nor the key of another domain, epoch or kind of token follows from what is here; the
-//! type has no function that decodes, and [`OneWay`] has none. Who has the keys can still try values one by one, as with any keyed hash.
+//! type has no function that decodes, and [`OneWay`] has none; an [`Escrow`] of these keys seals for a public key and opens nothing. Who has the keys can still try values one by one, as with any keyed hash.
 //! Failure: a file that is not exactly of this form is refused with its rule, never with a line of it.
 
-use super::{OneWay, PseudonymRoot, Scope};
+use super::{Escrow, OneWay, PseudonymRoot, Scope};
+use crate::hpke::SealKey;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use hmac::{Hmac, KeyInit};
@@ -57,11 +59,25 @@ struct KeyText {
     sender: Option<String>,
     head: String,
     key: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    escrow: Option<String>,
+}
+
+/// One key that a process needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Needed<'s> {
+    /// The domain of its tokens.
+    pub domain: &'s str,
+    /// Whose numbers they are, where each sender issues its own.
+    pub sender: Option<&'s str>,
+    /// Whether tokens also hold the value, sealed for the decode role.
+    pub is_escrow: bool,
 }
 
 impl Drop for KeyText {
     fn drop(&mut self) {
         self.key.zeroize();
+        self.escrow.zeroize();
     }
 }
 
@@ -72,17 +88,19 @@ impl PseudonymRoot {
         &self,
         recipient: &str,
         epoch: u32,
-        scopes: impl IntoIterator<Item = (&'s str, Option<&'s str>)>,
+        scopes: impl IntoIterator<Item = Needed<'s>>,
     ) -> EncodeKeys {
-        let one = |(domain, sender): (&str, Option<&str>)| {
+        let one = |Needed { domain, sender, is_escrow }: Needed<'_>| {
             let scope = Scope { recipient, domain, epoch, sender };
-            let mut key = Zeroizing::new([0u8; 32]);
+            let (mut key, mut escrow) = (Zeroizing::new([0u8; 32]), Zeroizing::new([0u8; 32]));
             self.derive(&scope, "mac", &mut key[..]);
+            self.derive(&scope, "escrow", &mut escrow[..]);
             KeyText {
                 domain: domain.to_owned(),
                 sender: sender.map(str::to_owned),
                 head: self.head("H1", "mac-check", &scope),
                 key: BASE64_STANDARD.encode(&key[..]),
+                escrow: is_escrow.then(|| BASE64_STANDARD.encode(&escrow[..])),
             }
         };
         let key = scopes.into_iter().map(one).collect();
@@ -111,7 +129,8 @@ impl EncodeKeys {
         if keys.format != 1 {
             return Err("format must be 1");
         }
-        if keys.key.iter().any(|key| bytes(&key.key).is_none()) {
+        let all = keys.key.iter().flat_map(|key| [Some(&key.key), key.escrow.as_ref()]);
+        if all.flatten().any(|key| bytes(key).is_none()) {
             return Err("a key must be 32 bytes in base64");
         }
         Ok(EncodeKeys(keys))
@@ -126,13 +145,22 @@ impl EncodeKeys {
     /// The maker of one-way tokens for this scope; none when its key is not among these.
     #[must_use]
     pub fn one_way(&self, scope: &Scope<'_>) -> Option<OneWay> {
-        if scope.recipient != self.0.recipient || scope.epoch != self.0.epoch {
-            return None;
-        }
-        let found =
-            self.0.key.iter().find(|key| key.domain == scope.domain && key.sender.as_deref() == scope.sender)?;
+        let found = self.found(scope)?;
         let mac = Hmac::<Sha256>::new_from_slice(&bytes(&found.key)?[..]).ok()?;
         Some(OneWay { mac, head: found.head.clone() })
+    }
+
+    /// The maker of tokens that open for the holder of another key; none when its keys are not among these.
+    #[must_use]
+    pub fn escrow(&self, scope: &Scope<'_>, seal_key: SealKey) -> Option<Escrow> {
+        let key = bytes(self.found(scope)?.escrow.as_ref()?)?;
+        Some(Escrow::new(self.one_way(scope)?, &key, seal_key))
+    }
+
+    fn found(&self, scope: &Scope<'_>) -> Option<&KeyText> {
+        let is_it = |key: &&KeyText| key.domain == scope.domain && key.sender.as_deref() == scope.sender;
+        let is_generation = scope.recipient == self.0.recipient && scope.epoch == self.0.epoch;
+        self.0.key.iter().filter(|_| is_generation).find(is_it)
     }
 }
 
@@ -145,11 +173,47 @@ fn bytes(text: &str) -> Option<Zeroizing<[u8; 32]>> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::hpke::OpenKey;
+    use std::sync::Arc;
 
     const RECIPIENT: &str = "CBE:0123456749";
 
     fn scope<'a>(domain: &'a str, sender: Option<&'a str>, epoch: u32) -> Scope<'a> {
         Scope { recipient: RECIPIENT, domain, epoch, sender }
+    }
+
+    fn needed<'s>(domain: &'s str, sender: Option<&'s str>, is_escrow: bool) -> Needed<'s> {
+        Needed { domain, sender, is_escrow }
+    }
+
+    #[test]
+    fn an_encode_only_process_makes_tokens_that_it_cannot_open_with_all_that_it_has() {
+        let root = PseudonymRoot::new(&[7; 32]);
+        let role = Arc::new(OpenKey::generate());
+        let (whole, public) = (scope("ssin", None, 1), *role.public());
+        let text = root.encode_keys(RECIPIENT, 1, [needed("ssin", None, true)]).to_toml();
+        let keys = EncodeKeys::from_toml(&text).unwrap();
+        let of = |maker: &Escrow| {
+            let mut out = Vec::new();
+            maker.encode(b"85061511796", &mut out).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        let made = of(&keys.escrow(&whole, public).unwrap());
+        assert_eq!(made, of(&root.escrow(&whole, public)), "the platform's token");
+        let with_key = root.escrow(&whole, public).opened_by(Some(role.clone()));
+        assert_eq!(&with_key.decode(&made).unwrap()[..], b"85061511796");
+        // Its own maker, the platform without the private key, another role's key, and every secret of its file as a private key.
+        assert!(keys.escrow(&whole, public).unwrap().decode(&made).is_err());
+        assert!(root.escrow(&whole, public).decode(&made).is_err());
+        assert!(root.escrow(&whole, public).opened_by(Some(Arc::new(OpenKey::generate()))).decode(&made).is_err());
+        let file: FileText = toml::from_str(&text).unwrap();
+        for secret in [&file.key[0].key, file.key[0].escrow.as_ref().unwrap()] {
+            let stolen = OpenKey::from_bytes(&bytes(secret).unwrap()).unwrap();
+            assert!(super::super::escrow::open(&stolen, &made).is_err());
+        }
+        assert!(!made.contains("85061511796") && made.starts_with("E1.1-"));
+        let plain = root.encode_keys(RECIPIENT, 1, [needed("ssin", None, false)]);
+        assert!(plain.escrow(&whole, public).is_none());
     }
 
     fn token(maker: &OneWay) -> Vec<u8> {
@@ -161,7 +225,9 @@ mod tests {
     #[test]
     fn the_same_tokens_are_made_without_the_root_and_no_others() {
         let root = PseudonymRoot::new(&[7; 32]);
-        let text = root.encode_keys(RECIPIENT, 2, [("ssin", None), ("no", Some("hospital"))]).to_toml();
+        let text = root
+            .encode_keys(RECIPIENT, 2, [needed("ssin", None, false), needed("no", Some("hospital"), true)])
+            .to_toml();
         let keys = EncodeKeys::from_toml(&text).unwrap();
         for (domain, sender) in [("ssin", None), ("no", Some("hospital"))] {
             let scope = scope(domain, sender, 2);
@@ -177,7 +243,7 @@ mod tests {
     #[test]
     fn what_an_encode_only_process_gets_undoes_no_token_of_the_project() {
         let root = PseudonymRoot::new(&[7; 32]);
-        let text = root.encode_keys(RECIPIENT, 1, [("ssin", None)]).to_toml();
+        let text = root.encode_keys(RECIPIENT, 1, [needed("ssin", None, false)]).to_toml();
         assert!(!text.contains(&BASE64_STANDARD.encode([7; 32])), "the root is in the file");
         let (mut reversible, mut random) = (Vec::new(), Vec::new());
         root.reversible(&scope("ssin", None, 1)).encode(b"85061511796", &mut reversible).unwrap();
@@ -195,7 +261,7 @@ mod tests {
     #[test]
     fn a_spoilt_file_is_refused_and_none_is_printed() {
         let root = PseudonymRoot::new(&[7; 32]);
-        let keys = root.encode_keys(RECIPIENT, 1, [("ssin", None)]);
+        let keys = root.encode_keys(RECIPIENT, 1, [needed("ssin", None, false)]);
         let text = keys.to_toml();
         for (from, to) in [("format = 1", "format = 2"), ("key = \"", "key = \"A"), ("epoch", "epcoh")] {
             assert!(EncodeKeys::from_toml(&text.replacen(from, to, 1)).is_err(), "{to}");

@@ -166,6 +166,17 @@ pub enum Project {
     #[command(after_help = "Example:\n  zegel project encode --project counts.toml --keys encode.keys \\\n      \
         --sender NIHII-HOSPITAL:71000436 --batch patients.csv --out encoded.csv")]
     Encode(Encode),
+    /// Make the key pair of a decode role: OUT.key stays with the role, OUT.pub goes into the document as decode_key
+    #[command(after_help = "Example:\n  zegel project decode-key --out tracing-office")]
+    DecodeKey {
+        /// Where the keys go, without an ending
+        #[arg(long, value_name = "OUT")]
+        out: PathBuf,
+    },
+    /// Undo what a project escrows, with the decode role's private key and nothing else: no data folder, no platform
+    #[command(after_help = "Example:\n  zegel project decode --project trace.toml --key tracing-office.key \\\n      \
+        --batch found.csv --out named.csv")]
+    Decode(Decode),
     /// Show what small cells held back, batch by batch
     #[command(after_help = "Example:\n  zegel project cells open-register")]
     Cells {
@@ -280,4 +291,21 @@ pub struct OptionalIdentity {
     /// Its certificate, PEM
     #[arg(long, value_name = "FILE", requires = "key")]
     pub certificate: Option<PathBuf>,
+}
+
+/// `zegel project decode`.
+#[derive(Debug, Args)]
+pub struct Decode {
+    /// The document
+    #[arg(long, value_name = "FILE")]
+    pub project: PathBuf,
+    /// The decode role's private key
+    #[arg(long, value_name = "FILE")]
+    pub key: PathBuf,
+    /// What was delivered, or a part of it with its columns
+    #[arg(long, value_name = "FILE")]
+    pub batch: PathBuf,
+    /// Where the result goes
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
 }

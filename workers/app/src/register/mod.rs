@@ -19,6 +19,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use zegel_core::Clock;
+use zegel_crypto::hpke::OpenKey;
 use zegel_crypto::secret::ProjectRoot;
 use zegel_crypto::signed::{self, SignerCertificate};
 use zegel_crypto::{Keyring, Secret32};
@@ -42,6 +43,8 @@ pub struct FileRegister {
     keys: Arc<Keyring>,
     clock: Arc<dyn Clock>,
     book: Arc<ProjectBook>,
+    /// Private keys of decode roles that this process has.
+    decode_keys: Vec<Arc<OpenKey>>,
     /// What the folder looked like when it was last read; held while it is read or written.
     seen: Mutex<Option<Vec<papers::Mark>>>,
 }
@@ -77,7 +80,12 @@ pub(crate) struct Case {
 impl FileRegister {
     /// A register over the folder of projects; nothing is read yet.
     pub fn new(folder: PathBuf, keys: Arc<Keyring>, clock: Arc<dyn Clock>) -> FileRegister {
-        FileRegister { folder, keys, clock, book: Arc::default(), seen: Mutex::new(None) }
+        FileRegister { folder, keys, clock, book: Arc::default(), decode_keys: Vec::new(), seen: Mutex::new(None) }
+    }
+
+    /// The same in a process that has these private keys of decode roles.
+    pub fn with_decode_keys(self, decode_keys: Vec<Arc<OpenKey>>) -> FileRegister {
+        FileRegister { decode_keys, ..self }
     }
 
     /// What the worker reads.
@@ -109,7 +117,7 @@ impl FileRegister {
                 Ok((agreement, root)) => {
                     self.finish_destruction(&case.name, agreement);
                     let seals = self.seals_root(&case.name, agreement)?;
-                    match Lawful::new(agreement, root.as_ref().map(ProjectRoot::expose), seals) {
+                    match Lawful::new(agreement, root.as_ref().map(ProjectRoot::expose), seals, &self.decode_keys) {
                         Ok(lawful) => Listed::Lawful(Arc::new(lawful)),
                         Err(_) => barred(book::altered(), &case.dossier),
                     }

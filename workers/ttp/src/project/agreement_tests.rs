@@ -78,7 +78,7 @@ fn fault(dossier: &Dossier) -> String {
 fn papers_that_all_signed_hold_and_give_a_version_and_an_epoch_for_each_day() {
     let agreement = whole().verify("lab", &officers()).unwrap();
     let book = ProjectBook::default();
-    let lawful = Lawful::new(&agreement, Some(&ROOT), None).unwrap();
+    let lawful = Lawful::new(&agreement, Some(&ROOT), None, &[]).unwrap();
     book.replace(HashMap::from([("lab".to_owned(), Listed::Lawful(Arc::new(lawful)))]));
     let sender = "NIHII-HOSPITAL:71000436".parse().unwrap();
     let token = |now: Millis| {

@@ -16,6 +16,7 @@ use schemas::{MailboxAddress, Millis};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
 use zegel_crypto::Secret32;
+use zegel_crypto::hpke::OpenKey;
 
 /// One project of the book.
 #[derive(Debug, Clone)]
@@ -49,7 +50,8 @@ pub struct Lawful {
 
 impl Lawful {
     /// Makes every period ready. `root` is the key root, `seals` that of the synchronous service; none when it is destroyed, or
-    /// there is no such service.
+    /// there is no such service. `decode_keys` are those that this process
+    /// has, of whichever projects.
     ///
     /// # Errors
     /// [`ProjectError`] when a version cannot be made ready.
@@ -57,11 +59,13 @@ impl Lawful {
         agreement: &Agreement,
         root: Option<&[u8; 32]>,
         seals: Option<Secret32>,
+        decode_keys: &[Arc<OpenKey>],
     ) -> Result<Lawful, ProjectError> {
         let mut compiled = BTreeMap::new();
         for period in agreement.register.periods() {
             let (Some(root), Some(document)) = (root, agreement.documents.get(&period.version)) else { continue };
-            let project = CompiledProject::with_epoch(ProjectDocument::clone(document), root, period.epoch)?;
+            let project = CompiledProject::with_epoch(ProjectDocument::clone(document), root, period.epoch)?
+                .opened_by(decode_keys);
             compiled.insert((period.version, period.epoch), Arc::new(project));
         }
         Ok(Lawful { register: agreement.register.clone(), compiled, seals })

@@ -5,6 +5,7 @@ mod actions;
 mod batches;
 mod cells;
 mod documents;
+mod escrow;
 mod exchange;
 mod game;
 mod pools;

@@ -5,6 +5,8 @@ use crate::{HEAD, project, sender};
 use proptest::prelude::*;
 use schemas::ids::Ssin;
 use schemas::{MessageId, Sha256};
+use std::sync::Arc;
+use zegel_crypto::hpke::OpenKey;
 use zegel_ttp::small_cells::NoLedger;
 use zegel_ttp::{
     CompiledProject, Extras, Issued, ProjectDocument, TransformError, restore_exchange, transform_exchange,
@@ -103,6 +105,17 @@ fn forms() -> Vec<Form> {
             added: "model.score",
             row: |niss, text| format!("{{\"niss\":\"{niss}\",\"text\":\"{text}\"}}\n"),
             around: ["", "", ""],
+            enrich: ("{", "{\"model\":{\"score\":0.5},"),
+            returned: |niss, text| format!("{{\"model\":{{\"score\":0.5}},\"niss\":\"{niss}\",\"text\":\"{text}\"}}\n"),
+            back_around: ["", "", ""],
+        },
+        Form {
+            name: "json array",
+            head: "format = \"json\"",
+            fields: TABLE,
+            added: "model.score",
+            row: |niss, text| format!("{{\"niss\":\"{niss}\",\"text\":\"{text}\"}}"),
+            around: ["[\n", " ,\n", "\n]\n"],
             enrich: ("{", "{\"model\":{\"score\":0.5},"),
             returned: |niss, text| format!("{{\"model\":{{\"score\":0.5}},\"niss\":\"{niss}\",\"text\":\"{text}\"}}\n"),
             back_around: ["", "", ""],
@@ -261,7 +274,7 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_that_come_back_make_it_panic_or_pass_unbound(bytes in proptest::collection::vec(any::<u8>(), 1..60), which in 0usize..8, cut in 0usize..600) {
+    fn no_bytes_that_come_back_make_it_panic_or_pass_unbound(bytes in proptest::collection::vec(any::<u8>(), 1..60), which in 0usize..9, cut in 0usize..600) {
         let form = &forms()[which];
         let project = form.project();
         let (delivered, issued) = there(&project, &form.batch(&[(ssin(1), "a".to_owned()), (ssin(2), "b".to_owned())]));
@@ -319,4 +332,48 @@ fn tokens_beside_the_rows_are_bound_to_the_exchange() {
     assert_ne!(id(&one), id(&two));
     assert!(back(&project, &issued, &one).is_ok());
     assert_eq!(code(back(&project, &issued, &one.replace(&id(&one), &id(&two)))), "ZGL-ROW-FOREIGN");
+}
+
+#[test]
+fn an_array_may_come_back_as_one_and_its_bad_rows_are_counted_as_objects() {
+    let forms = forms();
+    let form = forms.iter().find(|form| form.name == "json array").unwrap();
+    let project = form.project();
+    let rows = [(ssin(1), "a".to_owned()), (ssin(2), "b".to_owned()), (ssin(3), "c".to_owned())];
+    let (delivered, issued) = there(&project, &form.batch(&rows));
+    let lines = form.enriched(&delivered);
+    let array = format!("[{}]", lines.trim_end().replace('\n', ",\n\n"));
+    let (from_lines, from_array) = (back(&project, &issued, &lines).unwrap(), back(&project, &issued, &array).unwrap());
+    assert_eq!(from_lines, from_array);
+    assert_eq!(from_array.matches("\"score\":0.5").count(), 3);
+    let spoilt = array.replacen("\"P1.", "\"P2.", 3).replacen("\"P2.", "\"P1.", 2);
+    let Err(TransformError::Refused(reason)) = back(&project, &issued, &spoilt) else { panic!("a wrong token passed") };
+    assert_eq!((reason.bad_rows, reason.rows[0].row), (1, 3), "the third object, whatever line it stands on");
+    for cut in [&array[..array.len() - 1], &format!("{array} x"), &array.replacen(",\n\n", "\n", 1)] {
+        assert_eq!(code(back(&project, &issued, cut)), "ZGL-TTP-FORMAT");
+    }
+}
+
+#[test]
+fn what_is_escrowed_comes_back_in_every_form_where_the_key_is_and_nowhere_else() {
+    const KIND: &str = "kind = \"ssin\"\naction = ";
+    let role = Arc::new(OpenKey::generate());
+    let rows = [(ssin(1), "a".to_owned()), (ssin(2), "b".to_owned())];
+    for form in forms().into_iter().filter(|form| form.fields.contains(KIND)) {
+        let fields = form.fields.replace(&format!("{KIND}\"pseudonym\""), &format!("{KIND}\"escrow\""));
+        let text = format!(
+            "decode_key = \"\"\"{}\"\"\"\ndirection = \"with-return\"\nreturns = {{ fields = [\"{}\"] }}\n{}\n{fields}",
+            role.public().to_pem(),
+            form.added,
+            form.head
+        );
+        let (delivered, issued) = there(&project(&text), &form.batch(&rows));
+        assert!(!delivered.contains("850615"), "{} shows a number: {delivered}", form.name);
+        let enriched = form.enriched(&delivered);
+        let restored = back(&project(&text).opened_by(&[role.clone()]), &issued, &enriched).unwrap();
+        let expected: Vec<String> = rows.iter().map(|(niss, text)| (form.returned)(niss, text)).collect();
+        let expected = form.document(&expected, form.back_around);
+        assert_eq!(sorted(&restored, form.name), sorted(&expected, form.name), "{}", form.name);
+        assert_eq!(code(back(&project(&text), &issued, &enriched)), "ZGL-ROW-TOKEN", "{}", form.name);
+    }
 }

@@ -7,12 +7,14 @@ use schemas::Key;
 use schemas::messages::{Answer, Answered, Content, Deliver, From, Inbound, Part, QuarantineOrder};
 use schemas::{Envelope, MessageId, Millis, Sha256};
 use std::io::{Read, Write};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use zegel_core::slot::spaces::{EXCHANGES, PAYLOADS, QUARANTINE};
 use zegel_core::testing::Bench;
 use zegel_core::worker::{JobError, JobIo};
 use zegel_core::{Decision, Effects, Keys, KeysError, Objects, Sealed, Worker, names};
 use zegel_crypto::Keyring;
+use zegel_crypto::hpke::OpenKey;
 use zegel_ttp::quarantine::HeldRow;
 use zegel_ttp::{CompiledProject, ProjectDocument, Ttp};
 
@@ -99,13 +101,18 @@ impl World {
     }
 
     pub(crate) fn with_root(terms: &str, fields: &str, root: [u8; 32]) -> World {
+        World::with_keys(terms, fields, root, &[])
+    }
+
+    /// As in a process that has these keys of decode roles.
+    pub(crate) fn with_keys(terms: &str, fields: &str, root: [u8; 32], decode: &[Arc<OpenKey>]) -> World {
         let text = format!(
             "name = \"lab-registry\"\nsenders = [\"{SENDER}\", \"{OTHER}\"]\nrecipient = \"{RECIPIENT}\"\n\
              valid = {{ from = \"2026-01-01\", until = \"2030-12-31\" }}\n{terms}\n{fields}"
         );
         let document = ProjectDocument::parse(&text).unwrap_or_else(|error| panic!("{error}"));
         let scratch = tempfile::tempdir().unwrap();
-        let project = CompiledProject::new(document, &root).unwrap();
+        let project = CompiledProject::new(document, &root).unwrap().opened_by(decode);
         let ttp = Ttp::new(vec![project], scratch.path().to_owned()).unwrap();
         let keys = Seeded { ring: Keyring::generate_in_memory(), state: AtomicU64::new(7) };
         let key = names::project_key(&keys, "lab-registry");

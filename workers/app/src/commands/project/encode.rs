@@ -15,7 +15,7 @@ use std::path::Path;
 use std::sync::Arc;
 use zegel_core::clock::SystemClock;
 use zegel_crypto::pseudonym::{EncodeKeys, PseudonymRoot};
-use zegel_ttp::{CompiledProject, ProjectDocument, one_way_domains};
+use zegel_ttp::{CompiledProject, ProjectDocument, one_way_keys};
 
 /// Writes the keys with which batches of one sender are encoded, from the key file of the data folder.
 ///
@@ -30,11 +30,12 @@ pub fn write_keys(place: &Place, name: &str, sender: &str, out: &Path) -> Result
         return Err(Failed::refused("ZGL-TTP-SENDER", "the sender does not belong to the project"));
     }
     let refused = |error: zegel_ttp::ProjectError| Failed::refused("ZGL-TTP-FILING", error.to_string());
-    let domains = one_way_domains(held.document()).map_err(refused)?;
     let (recipient, sender) = (held.document().recipient.to_string(), sender.to_string());
-    let mut scopes: Vec<_> = domains.iter().map(|(_, domain, own)| (*domain, own.then_some(sender.as_str()))).collect();
-    scopes.sort_unstable();
-    scopes.dedup();
+    let needed = one_way_keys(held.document(), &sender).map_err(refused)?;
+    let mut scopes: Vec<_> = needed.into_iter().map(|(_, needed)| needed).collect();
+    // Of two that differ only in that, the one whose tokens hold the value serves both.
+    scopes.sort_unstable_by_key(|needed| (needed.domain, needed.sender, !needed.is_escrow));
+    scopes.dedup_by_key(|needed| (needed.domain, needed.sender));
     let count = scopes.len();
     let keys = PseudonymRoot::new(held.root.expose()).encode_keys(&recipient, held.epoch, scopes);
     write_private(out, &keys.to_toml())?;

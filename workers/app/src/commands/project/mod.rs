@@ -3,6 +3,7 @@
 mod cells;
 mod convert;
 mod decide;
+pub mod decode_role;
 mod encode;
 mod papers;
 pub mod preview;
@@ -51,6 +52,8 @@ pub fn run(place: &Place, wanted: &Project) -> Result<Report, Failed> {
         Project::Try { project, batch, out, sender } => preview::preview(project, batch, out, sender.as_deref()),
         Project::EncodeKeys { name, sender, out } => encode::write_keys(place, name, sender, out),
         Project::Encode(wanted) => encode::encode(wanted),
+        Project::DecodeKey { out } => decode_role::make(out),
+        Project::Decode(wanted) => decode_role::decode(wanted),
         Project::Cells { server, name } => cells::show(&place.folder()?.operator(server)?, name),
         Project::Status { server } => show::status(&Target::choose(place, server)?),
     }
