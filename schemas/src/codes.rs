@@ -117,6 +117,7 @@ const CODES: &[Code] = &[
     refused("ZGL-TTP-FILING", 422, "decision or its papers break a rule", "see the paper and the rule that are named; zegel project check"),
     refused("ZGL-TTP-SENDER", 403, "sender does not belong to the project", "have the sender added to the agreement"),
     refused("ZGL-TTP-QUOTA", 422, "sender's quota of distinct identifiers is used up", "send the rest tomorrow, or have the quota of the agreement raised"),
+    refused("ZGL-TTP-SEALED", 422, "sealed part cannot pass", "seal it for the recipient's certificate alone, as plain data, without a signature: zegel send does"),
     refused("ZGL-TTP-SIGNATURE", 422, "batch is not signed by its sender", "sign it whole with the certificate that the agreement names"),
     refused("ZGL-TTP-FORMAT", 422, "batch is not of the project's format", "send the format that the project names, or CSV or NDJSON where it names none"),
     refused("ZGL-TTP-SIZE", 413, "batch is over the limit", "send it in several parts"),

@@ -7,6 +7,10 @@
 //!
 //! Failure: [`EnvelopeError`] with the rule; no content, no name.
 
+mod seal;
+
+pub use seal::{open, seal};
+
 use cms::content_info::ContentInfo;
 use cms::enveloped_data::{
     EnvelopedData, KeyAgreeRecipientIdentifier, OriginatorIdentifierOrKey, RecipientIdentifier, RecipientInfo,
@@ -35,6 +39,12 @@ pub enum EnvelopeError {
     /// There is another recipient, or more than one.
     #[error("envelope is not for the one recipient alone")]
     Recipient,
+    /// The content could not be sealed.
+    #[error("content cannot be sealed")]
+    Sealing,
+    /// It does not open with the recipient's key.
+    #[error("envelope does not open: another key, algorithms that are not known, or changed content")]
+    Opening,
 }
 
 /// Who may be the one recipient.

@@ -19,6 +19,7 @@ mod tests;
 pub use certificate::SignerCertificate;
 
 use crate::file;
+use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair, RSA_PKCS1_SHA256};
@@ -175,6 +176,15 @@ impl Identity {
         let pkcs8 = key.to_pkcs8v1().map_err(|_| CANNOT_MAKE)?;
         let text = der::pem::encode_string(KEY_LABEL, der::pem::LineEnding::LF, pkcs8.as_ref());
         text.map(Zeroizing::new).map_err(|_| CANNOT_MAKE)
+    }
+
+    /// The private key, PKCS#8 in DER, for opening what was sealed for its holder.
+    pub(crate) fn pkcs8(&self) -> Option<Zeroizing<Vec<u8>>> {
+        let der: Pkcs8V1Der<'static> = match &self.key {
+            Key::Ec(key) => return Some(Zeroizing::new(key.to_pkcs8v1().ok()?.as_ref().to_vec())),
+            Key::Rsa(key) => key.as_der().ok()?,
+        };
+        Some(Zeroizing::new(der.as_ref().to_vec()))
     }
 
     /// The certificate in PEM.

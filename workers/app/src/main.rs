@@ -28,6 +28,7 @@ mod platform;
 mod register;
 mod roles;
 mod signals;
+mod split;
 mod stamping;
 mod store_metrics;
 mod submit;

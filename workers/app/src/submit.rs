@@ -67,13 +67,34 @@ impl Outcome {
 /// The platform refuses or is away, or the file cannot be read.
 pub fn send(client: &Client, letter: &Letter, file: &Path, publication_id: &str) -> Result<Sent, Failed> {
     let name = file_name(file)?;
+    let post = |path: &str, pairs: &[(&str, &str)]| client.post_file(path, pairs, mime(&name), file);
+    hand_over(letter, &name, publication_id, &post)
+}
+
+/// As [`send`], of what was made of a file.
+///
+/// # Errors
+/// The platform refuses or is away.
+pub fn send_bytes(
+    client: &Client,
+    letter: &Letter,
+    (name, bytes): (&str, &[u8]),
+    publication_id: &str,
+) -> Result<Sent, Failed> {
+    let post = |path: &str, pairs: &[(&str, &str)]| client.post_bytes(path, pairs, mime(name), bytes);
+    hand_over(letter, name, publication_id, &post)
+}
+
+type Post<'p> = dyn Fn(&str, &[(&str, &str)]) -> Result<Value, Failed> + 'p;
+
+fn hand_over(letter: &Letter, name: &str, publication_id: &str, post: &Post<'_>) -> Result<Sent, Failed> {
     let receipts = letter.receipts.join(",");
     let mut pairs = vec![
         ("sender", letter.sender.as_str()),
         ("publication_id", publication_id),
-        ("title", letter.title.as_deref().unwrap_or(&name)),
-        ("file_name", &name),
-        ("mime", mime(&name)),
+        ("title", letter.title.as_deref().unwrap_or(name)),
+        ("file_name", name),
+        ("mime", mime(name)),
         ("receipts", &receipts),
     ];
     pairs.extend(letter.to.iter().map(|to| ("to", to.as_str())));
@@ -89,7 +110,7 @@ pub fn send(client: &Client, letter: &Letter, file: &Path, publication_id: &str)
         }
         None => "/v1/messages".to_owned(),
     };
-    let answer = client.post_file(&path, &pairs, mime(&name), file)?;
+    let answer = post(&path, &pairs)?;
     Ok(Sent { submission: text(&answer, "submission").to_owned(), publication_id: publication_id.to_owned() })
 }
 
@@ -190,6 +211,7 @@ pub fn mime(name: &str) -> &'static str {
         Some("json") => "application/json",
         Some("xml") => "application/xml",
         Some("pdf") => "application/pdf",
+        Some("tar") => "application/x-tar",
         Some("txt") => "text/plain",
         _ => "application/octet-stream",
     }

@@ -63,6 +63,8 @@ pub struct CompiledProject {
     root: PseudonymRoot,
     /// Where this process encodes only: all the keys that it has; the root is then one that nobody has.
     encode_only: Option<EncodeKeys>,
+    /// Whom a part of each batch is sealed for.
+    split: Option<SealedFor>,
     /// Whom escrowed values are sealed for.
     seal_key: Option<SealKey>,
     /// The decode role's private key, where it is here.
@@ -151,6 +153,8 @@ impl CompiledProject {
             version: document.version,
             root: PseudonymRoot::new(root),
             encode_only: None,
+            // As below: what cannot be read does not pass the document's check.
+            split: document.split.as_ref().and_then(|split| SealedFor::from_pem(&split.sealed_for).ok()),
             // A document whose key cannot be read does not pass its check.
             seal_key: document.decode_key.as_deref().and_then(|pem| SealKey::from_pem(pem).ok()),
             open_key: None,
@@ -251,6 +255,11 @@ impl CompiledProject {
     #[must_use]
     pub fn seals(&self) -> Option<&Seals> {
         self.seals.as_ref()
+    }
+
+    /// Whom a part of each batch is sealed for, where batches are split.
+    pub(crate) fn split(&self) -> Option<&SealedFor> {
+        self.split.as_ref()
     }
 
     /// The certificate with which this sender's batches are signed: the outer none where they come unsigned, the inner one where the

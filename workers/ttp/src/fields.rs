@@ -7,6 +7,7 @@
 //! | `postcode` `nis` `age` `number` `sex` | Belgian or foreign postcodes, NIS codes, 0 to 130, decimals, a code for a sex | |
 //! | `fhir-id` `fhir-reference` | a resource's id, and what refers to one | tokens stay valid FHIR and go on linking |
 //! | `sealed` | content sealed for the recipient, `sealed_for` | the split mode: the TTP sees identifiers only |
+//! | `row-number` | 32 hexadecimal digits, drawn at random by the sender's program | links the parts of a `split` batch |
 //! | `text` | anything | the default |
 //!
 //! | action | gives | keys that go with it |
@@ -110,6 +111,8 @@ pub enum ValueKind {
     FhirReference,
     /// Sealed end to end for the recipient: base64 of an unsigned CMS EnvelopedData; it passes unopened.
     Sealed,
+    /// Links a row with the part that is sealed: 32 lower-case hexadecimal digits, drawn at random.
+    RowNumber,
     /// Anything.
     #[default]
     Text,
@@ -130,6 +133,7 @@ impl ValueKind {
             // One domain, so that references link with ids unless the document says otherwise.
             ValueKind::FhirId | ValueKind::FhirReference => "fhir-id",
             ValueKind::Sealed => "sealed",
+            ValueKind::RowNumber => "row-number",
             ValueKind::Text => "text",
         }
     }

@@ -26,6 +26,9 @@ pub(crate) struct Parcel {
     /// Version and epoch of the project under which it was transformed.
     pub(crate) period: (u32, u32),
     pub(crate) part: Part,
+    /// What is sealed for the recipient, of a split batch; an object.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) sealed: Option<Part>,
     /// Where it may come back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) exchange: Option<Made>,
@@ -44,7 +47,7 @@ pub(crate) fn hand_over(
     let handle = parcel.exchange.map_or_else(|| context.new_id(), |made| made.handle);
     let mut payload = boxed(context, project.recipient(), From::Handle(handle), ContentType::Document);
     payload.title = format!("{} batch", project.name());
-    payload.parts = vec![parcel.part.clone()];
+    payload.parts = [Some(&parcel.part), parcel.sealed.as_ref()].into_iter().flatten().cloned().collect();
     payload.answers = Some(parcel.submission);
     payload.answers_for = Some(parcel.recipient.clone());
     if let (Some(made), Some(returns)) = (&parcel.exchange, project.returns()) {

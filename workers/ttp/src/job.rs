@@ -11,6 +11,7 @@ use crate::refusal::TransformError;
 use crate::shuffle::ScratchDir;
 use crate::sketch::Sketch;
 use crate::small_cells::CellsReport;
+use crate::split;
 use crate::transform::{Extras, Summary, restore_exchange, transform_exchange};
 use crate::worker::{Ttp, left_out, made, part};
 use base64::Engine;
@@ -54,6 +55,9 @@ pub(crate) enum Outcome {
     /// The result is in the object store.
     Done {
         part: Part,
+        /// The sealed part of a split batch.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        sealed: Option<Box<Part>>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         left_out: Option<Box<Reason>>,
         /// Where small cells are held back: what the officer is told, and what the batch shows for the first time (module
@@ -155,16 +159,20 @@ fn transform_to_object(
     let mut random = |bytes: &mut [u8]| io.keys().random(bytes);
     let mut ledger = StoreLedger::new(io, names::project_key(io.keys(), &inbound.project));
     let handle = project.returns().map(|_| MessageId(io.keys().random16()));
-    let extras = Extras { ledger: &mut ledger, handle };
+    let mut sealed = project.split().map(|_| Output::create(io)).transpose()?;
+    let mut nowhere = io::sink();
+    let passed: &mut dyn Write = sealed.as_mut().map_or(&mut nowhere, |sealed| sealed);
+    let extras = Extras { ledger: &mut ledger, handle, sealed: passed };
     let sender = &inbound.sender;
     let summary = transform_exchange(&project, sender, &mut input, &mut output, Some(scratch), &mut random, extras)?;
     let size = output.inner.size;
     padding::fill(summary.format, size, &mut output).map_err(TransformError::Io)?;
     let part = output.finish(&summary)?;
+    let sealed = sealed.map(Output::finish_sealed).transpose()?.map(Box::new);
     let (left_out, exchange) = (left_out(&summary).map(Box::new), made(handle, &summary));
     let cells = summary.cells.map(|report| Box::new((report, BASE64_STANDARD.encode(ledger.new.as_flattened()))));
     let identifiers = BASE64_STANDARD.encode(summary.identifiers.encode());
-    Ok(Outcome::Done { part, left_out, cells, identifiers, exchange })
+    Ok(Outcome::Done { part, sealed, left_out, cells, identifiers, exchange })
 }
 
 /// What came back, restored. That it may come back was decided when the job was asked for, and is decided again after it.
@@ -197,6 +205,12 @@ type Output<'a> = Stoppable<'a, Digesting>;
 impl<'a> Output<'a> {
     fn create(io: &'a dyn JobIo) -> Result<Output<'a>, ObjectsError> {
         Ok(Stoppable { inner: Digesting { sink: io.objects().create()?, hasher: Hasher::new(), size: 0 }, io })
+    }
+
+    fn finish_sealed(self) -> Result<Part, Trouble> {
+        let Digesting { sink, hasher, size } = self.inner;
+        let (file_name, mime) = (split::SEALED_NAME.to_owned(), split::SEALED_MIME.to_owned());
+        Ok(Part { file_name, mime, size, digest: hasher.finish(), content: Content::Object(sink.finish()?) })
     }
 
     fn finish(self, summary: &Summary) -> Result<Part, Trouble> {

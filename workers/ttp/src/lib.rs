@@ -49,6 +49,7 @@ mod shuffle;
 mod signature;
 mod sketch;
 pub mod small_cells;
+pub mod split;
 mod transcode;
 pub mod transform;
 mod values;

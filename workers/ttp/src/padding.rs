@@ -25,7 +25,10 @@ pub fn bucket(size: u64) -> u64 {
 }
 
 /// Writes what is missing to the bucket of `size` bytes.
-pub(crate) fn fill(format: Format, size: u64, out: &mut dyn Write) -> io::Result<()> {
+///
+/// # Errors
+/// When writing fails.
+pub fn fill(format: Format, size: u64, out: &mut dyn Write) -> io::Result<()> {
     let piece = [if format == Format::Hl7v2 { b'\r' } else { b'\n' }; PIECE];
     let mut left = bucket(size) - size;
     while left > 0 {

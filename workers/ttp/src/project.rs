@@ -40,12 +40,14 @@ pub mod draft;
 pub mod entry;
 pub mod exchange;
 pub mod register;
+pub mod split;
 pub mod terms;
 
 pub use crate::fields::{ActionName, Coarseness, FieldDocument, ScopeName, TokenFormat, ValueKind, is_name};
 pub use crate::form::{Delimiter, Encoding, FormatName, SmallCells, TextDocument};
 
 use self::exchange::{Release, Returns};
+use self::split::Split;
 use self::terms::{Direction, Quota, Seals};
 use chrono::NaiveDate;
 use schemars::JsonSchema;
@@ -132,6 +134,9 @@ pub struct ProjectDocument {
     /// With `escrow`: the public key of the decode role, X25519 in PEM.
     #[serde(default)]
     pub decode_key: Option<String>,
+    /// Where a part of each batch is sealed for the recipient, and passes unopened.
+    #[serde(default)]
+    pub split: Option<Split>,
     /// When batches are taken.
     pub valid: Validity,
     /// What becomes of columns that no field names.
@@ -303,6 +308,7 @@ impl ProjectDocument {
         self.check_form()?;
         self.check_terms()?;
         self.check_exchange()?;
+        self.check_split()?;
         let mut paths = HashSet::new();
         for field in &self.fields {
             let is_tree = self.format.is_some_and(FormatName::is_tree);

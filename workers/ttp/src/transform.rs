@@ -19,10 +19,10 @@ use crate::shuffle::ScratchDir;
 use crate::sketch::Sketch;
 use crate::small_cells::{CellsReport, Ledger, NoLedger};
 use crate::transcode::Transcode;
-use crate::{csv_rows, fhir, fixed_rows, hl7, json_rows, ndjson_rows, signature, xml_rows};
+use crate::{csv_rows, fhir, fixed_rows, hl7, json_rows, ndjson_rows, signature, split, xml_rows};
 use schemas::messages::BadRow;
 use schemas::{MailboxAddress, MessageId, Sha256};
-use std::io::{BufRead, Read, Write};
+use std::io::{self, BufRead, Read, Write};
 
 /// The longest row that is taken.
 pub const ROW_MAX: usize = 1 << 20;
@@ -134,7 +134,15 @@ pub fn transform_counted<'a>(
     random: &'a mut dyn FnMut(&mut [u8]),
     ledger: &mut dyn Ledger,
 ) -> Result<Summary, TransformError> {
-    transform_exchange(project, sender, input, output, scratch, random, Extras { ledger, handle: None })
+    transform_exchange(
+        project,
+        sender,
+        input,
+        output,
+        scratch,
+        random,
+        Extras { ledger, handle: None, sealed: &mut io::sink() },
+    )
 }
 
 /// What goes with a batch that is handed over.
@@ -143,6 +151,8 @@ pub struct Extras<'l> {
     pub ledger: &'l mut dyn Ledger,
     /// The handle of the exchange, where the batch may come back: its rows are numbered and bound to their tokens.
     pub handle: Option<MessageId>,
+    /// Where the sealed part of a split batch goes.
+    pub sealed: &'l mut dyn Write,
 }
 
 /// As [`transform_counted`], in an exchange.
@@ -162,8 +172,8 @@ pub fn transform_exchange<'a>(
     let binding = extras.handle.map(|handle| Binding::issue(project.row_numbers(handle)));
     let mut run = Run::new(project, sender, Way::Forward, outlet, scratch, binding);
     let format = match project.signer(sender) {
-        None => read(&mut run, input)?,
-        Some(signer) => read(&mut run, &mut &signature::strip(input, signer)?[..])?,
+        None => read_parts(&mut run, input, extras.sealed)?,
+        Some(signer) => read_parts(&mut run, &mut &signature::strip(input, signer)?[..], extras.sealed)?,
     };
     finish(run, format, extras.ledger)
 }
@@ -215,6 +225,14 @@ pub fn restore_exchange<'a>(
         return Err(refusal(FOREIGN, text).into());
     }
     finish(run, format, &mut NoLedger)
+}
+
+/// Reads the batch, or of a split one the identifiers.
+fn read_parts(run: &mut Run<'_>, input: &mut dyn BufRead, sealed: &mut dyn Write) -> Result<Format, TransformError> {
+    match run.project.split() {
+        None => read(run, input),
+        Some(recipient) => split::read(input, recipient, sealed, |identifiers| read(run, identifiers)),
+    }
 }
 
 fn read(run: &mut Run<'_>, input: &mut dyn BufRead) -> Result<Format, TransformError> {

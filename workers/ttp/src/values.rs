@@ -307,6 +307,7 @@ fn canonical(kind: ValueKind, text: &str) -> Result<Cow<'_, str>, RowCode> {
         ValueKind::Number => checked(Buckets::Width(1.0).of(text).is_some(), NUMBER),
         ValueKind::Sex => checked(is_sex(text), SEX),
         ValueKind::FhirId | ValueKind::FhirReference | ValueKind::Sealed => Ok(Cow::Borrowed(text)),
+        ValueKind::RowNumber => checked(is_row_number(text), NUMBER),
         ValueKind::Text if text.is_ascii() => Ok(Cow::Borrowed(text)),
         ValueKind::Text => Ok(icu_normalizer::ComposingNormalizerBorrowed::new_nfc().normalize(text)),
     }
@@ -316,6 +317,11 @@ fn canonical(kind: ValueKind, text: &str) -> Result<Cow<'_, str>, RowCode> {
 fn is_postcode(text: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b' ' || byte == b'-';
     (2..=10).contains(&text.len()) && text.bytes().all(plain) && text.bytes().any(|byte| byte.is_ascii_digit())
+}
+
+/// 128 bits, as the sender's program draws them for a split batch.
+fn is_row_number(text: &str) -> bool {
+    text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
 }
 
 /// A letter, a digit (ISO 5218), or a word.

@@ -50,6 +50,8 @@ pub struct Ttp {
 /// A transformed batch, ready to be handed over.
 pub(crate) struct Delivery {
     pub(crate) part: Part,
+    /// What is sealed for the recipient, of a split batch; an object.
+    pub(crate) sealed: Option<Part>,
     pub(crate) attachment: Bytes,
     pub(crate) left_out: Option<Reason>,
     pub(crate) identifiers: Sketch,
@@ -118,14 +120,14 @@ impl Ttp {
         match inbound.part.content {
             Content::Object(_) => return as_job(),
             Content::Stored(_) => return Err(Failure::permanent("ZGL-MSG-PAYLOAD").into()),
-            // What was shown before is read by the job.
-            Content::Attached if project.small_cells.is_some() => return as_job(),
+            // What was shown before is read by the job, and a second part is an object of its own.
+            Content::Attached if project.small_cells.is_some() || project.split().is_some() => return as_job(),
             Content::Attached => {}
         }
         let mut out = Vec::new();
         let mut random = |bytes: &mut [u8]| context.keys.random(bytes);
         let handle = project.returns().map(|_| context.new_id());
-        let extras = Extras { ledger: &mut NoLedger, handle };
+        let extras = Extras { ledger: &mut NoLedger, handle, sealed: &mut std::io::sink() };
         let input = &mut &attachment[..];
         match transform_exchange(project, &inbound.sender, input, &mut out, None, &mut random, extras) {
             Ok(summary) if out.len() <= ATTACHMENT_MAX => {
@@ -135,7 +137,15 @@ impl Ttp {
                 let part = part(summary.format, out.len() as u64, digest, Content::Attached);
                 let (left_out, exchange) = (left_out(&summary), made(handle, &summary));
                 let (attachment, identifiers) = (out.into(), summary.identifiers);
-                let delivery = Delivery { part, attachment, left_out, identifiers, exchange, remembered: Vec::new() };
+                let delivery = Delivery {
+                    part,
+                    sealed: None,
+                    attachment,
+                    left_out,
+                    identifiers,
+                    exchange,
+                    remembered: Vec::new(),
+                };
                 deliver(self, message, (project, inbound), delivery, view, context).map(Decision::Done)
             }
             Err(TransformError::Refused(reason)) => {
@@ -179,14 +189,15 @@ impl Worker for Ttp {
         match &message.job {
             None => self.begin(message, &project, &inbound, view, context),
             Some(Ok(outcome)) => match Outcome::decode(outcome)? {
-                Outcome::Done { part, left_out, cells, identifiers, exchange } => {
+                Outcome::Done { part, sealed, left_out, cells, identifiers, exchange } => {
                     let identifiers = job::sketch(&identifiers)?;
                     let remembered = match &cells {
                         Some(cells) => job::remembered(message.key(), message.number, cells, context.now)?,
                         None => Vec::new(),
                     };
-                    let (attachment, left_out) = (Bytes::new(), left_out.map(|reason| *reason));
-                    let delivery = Delivery { part, attachment, left_out, identifiers, exchange, remembered };
+                    let (attachment, sealed) = (Bytes::new(), sealed.map(|part| *part));
+                    let left_out = left_out.map(|reason| *reason);
+                    let delivery = Delivery { part, sealed, attachment, left_out, identifiers, exchange, remembered };
                     deliver(self, message, (&project, &inbound), delivery, view, context).map(Decision::Done)
                 }
                 Outcome::Returned { .. } => Err(Failure::permanent("ZGL-STATE-READ").into()),
@@ -267,6 +278,7 @@ fn deliver(
         recipient: inbound.recipient.clone(),
         period: (project.version(), project.epoch()),
         part: delivery.part,
+        sealed: delivery.sealed,
         exchange: delivery.exchange,
         deadline: message.envelope.deadline,
     };

@@ -8,7 +8,8 @@ use std::path::PathBuf;
 #[derive(Debug, Subcommand)]
 pub enum InboxGet {
     /// Write a message's documents into a folder; of a TTP project's delivery, say the handle to answer to
-    #[command(after_help = "Example:\n  zegel inbox get 6f0c…e1 --out received/")]
+    #[command(after_help = "Example:\n  zegel inbox get 6f0c…e1 --out received/\n  \
+        zegel inbox get 6f0c…e1 --out received/ --key registry.key --certificate registry.pem")]
     Get {
         /// Which platform
         #[command(flatten)]
@@ -22,6 +23,12 @@ pub enum InboxGet {
         /// Whose mailbox (default: the one whose token the data folder holds, if it is one)
         #[arg(long, value_name = "ADDRESS")]
         address: Option<String>,
+        /// Of a split project: the private key that the sealed part opens with; both parts are joined in joined.csv
+        #[arg(long, value_name = "FILE", requires = "certificate")]
+        key: Option<PathBuf>,
+        /// The certificate that goes with it
+        #[arg(long, value_name = "FILE", requires = "key")]
+        certificate: Option<PathBuf>,
     },
 }
 

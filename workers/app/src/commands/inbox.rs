@@ -5,21 +5,27 @@ use crate::cli::{Folder, Inbox, InboxGet, Receipts};
 use crate::client::{Client, escape, list, number, text};
 use crate::failed::{Failed, at};
 use crate::folder::private_folder;
+use crate::split;
 use crate::submit;
 use crate::term::{Report, row, table};
 use serde_json::{Value, json};
-use std::fs::File;
+use std::fs::{self, File};
 use std::path::Path;
+use zegel_crypto::signed::Identity;
+use zegel_ttp::split::SEALED_NAME;
 
 /// Lists, reads, moves or deletes.
 ///
 /// # Errors
 /// The platform refuses or is away; a file cannot be written.
 pub fn run(place: &Place, wanted: &Inbox) -> Result<Report, Failed> {
-    if let Some(InboxGet::Get { server, id, out, address }) = &wanted.get {
+    if let Some(InboxGet::Get { server, id, out, address, key, certificate }) = &wanted.get {
+        let identity =
+            key.as_ref().zip(certificate.as_ref()).map(|(key, certificate)| Identity::load(key, certificate));
+        let identity = identity.transpose().map_err(|error| Failed::Usage(error.to_string()))?;
         let folder = place.folder()?;
         let owner = own_address(&folder, address.as_deref())?;
-        return get(&folder.owner(server, &owner)?, &format!("/v1/boxes/{owner}"), id, out);
+        return get(&folder.owner(server, &owner)?, &format!("/v1/boxes/{owner}"), (id, out), identity.as_ref());
     }
     let owner = address(wanted.address.as_deref().unwrap_or_default())?;
     let client = place.folder()?.owner(&wanted.server, &owner)?;
@@ -105,11 +111,18 @@ fn notices(all: &[Value]) -> String {
 }
 
 /// Writes a message's documents, and says what goes back under which handle.
-fn get(client: &Client, base: &str, item: &str, out: &Path) -> Result<Report, Failed> {
+fn get(client: &Client, base: &str, (item, out): (&str, &Path), identity: Option<&Identity>) -> Result<Report, Failed> {
     let item = &escape(item);
     let message = client.get(&format!("{base}/items/{item}"), &[])?;
     private_folder(out)?;
-    let parts = download_parts(client, base, item, &message, out)?;
+    let mut parts = download_parts(client, base, item, &message, out)?;
+    if let (Some(identity), [delivered, sealed]) = (identity, &parts[..])
+        && sealed.ends_with(SEALED_NAME)
+    {
+        let (joined, content) = (out.join("joined.csv"), split::join(delivered, sealed, identity)?);
+        fs::write(&joined, content).map_err(at(&joined))?;
+        parts.push(joined);
+    }
     let mut told: String = parts.iter().map(|path| format!("{}\n", path.display())).collect();
     let handle = message.pointer("/from/handle").and_then(Value::as_str);
     let said = |name: &str| message.pointer(&format!("/meta/{name}")).and_then(Value::as_str);

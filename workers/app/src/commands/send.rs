@@ -7,11 +7,13 @@ use crate::cli::Send;
 use crate::client::{Client, escape};
 use crate::failed::Failed;
 use crate::signals;
+use crate::split;
 use crate::submit::{self, Letter, Sent};
 use crate::term::{Report, bytes_bar, pause, row, spinner, table};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::time::{Duration, Instant};
+use zegel_ttp::ProjectDocument;
 
 /// Between two questions for the final answer.
 const ASK: Duration = Duration::from_millis(300);
@@ -55,6 +57,7 @@ fn letter(place: &Place, wanted: &Send) -> Result<Letter, Failed> {
 fn files(place: &Place, wanted: &Send, client: &Client, letter: &Letter) -> Result<Report, Failed> {
     let total = wanted.files.iter().filter_map(|file| file.metadata().ok()).map(|found| found.len()).sum();
     let bar = bytes_bar(place.json, total);
+    let split = wanted.project.as_ref().map(|project| split::of_project(client, project)).transpose()?.flatten();
     let mut sent = Vec::new();
     for file in &wanted.files {
         let publication_id = match &wanted.publication_id {
@@ -62,7 +65,7 @@ fn files(place: &Place, wanted: &Send, client: &Client, letter: &Letter) -> Resu
             Some(_) => return Err(Failed::Usage("--publication-id goes with one file".to_owned())),
             None => submit::publication_id(file, letter)?,
         };
-        let outcome = match submit::send(client, letter, file, &publication_id) {
+        let outcome = match send_one(client, letter, (file, split.as_ref()), &publication_id) {
             // One file's refusal does not hide what became of the others.
             Err(Failed::Refused { code, text }) if wanted.files.len() > 1 => Err((code, text)),
             other => Ok(other?),
@@ -94,6 +97,22 @@ fn files(place: &Place, wanted: &Send, client: &Client, letter: &Letter) -> Resu
     }
     let status = if refused { 3 } else { 0 };
     Ok(Report { json: json!({ "sent": values }), text: table(&rows), status })
+}
+
+/// Sends a file; of a split project what it becomes in two parts. Its title is never the file's name then: it would say what was cut.
+fn send_one(
+    client: &Client,
+    letter: &Letter,
+    (file, split): (&Path, Option<&ProjectDocument>),
+    publication_id: &str,
+) -> Result<Sent, Failed> {
+    match split.filter(|_| !split::is_container(file)) {
+        None => submit::send(client, letter, file, publication_id),
+        Some(document) => {
+            let container = split::cut(document, file)?;
+            submit::send_bytes(client, letter, ("batch.tar", &container), publication_id)
+        }
+    }
 }
 
 /// Checks files against the document in force, which a party may read. The worst answer is the exit status.
@@ -142,6 +161,10 @@ pub fn wait(
 }
 
 fn watch(place: &Place, wanted: &Send, folder: &Path, client: Client, letter: Letter) -> Result<Report, Failed> {
+    let project = wanted.project.as_ref();
+    if project.map(|project| split::of_project(&client, project)).transpose()?.flatten().is_some() {
+        return Err(Failed::Usage("batches of a split project are sent file by file, without --folder".to_owned()));
+    }
     let mut agent = Agent::open(folder, client, letter)?;
     let stop = signals::flag()?;
     let spinner = spinner(place.json);

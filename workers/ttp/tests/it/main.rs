@@ -15,6 +15,7 @@ mod real_trees;
 mod round_trips;
 mod roundtrip;
 mod signatures;
+mod splits;
 mod tables;
 mod trees;
 mod worker;

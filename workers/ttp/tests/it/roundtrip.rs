@@ -18,7 +18,7 @@ const HANDLE: MessageId = MessageId([4; 16]);
 fn there(project: &CompiledProject, batch: &str) -> (String, Issued) {
     let mut out = Vec::new();
     let mut random = random();
-    let extras = Extras { ledger: &mut NoLedger, handle: Some(HANDLE) };
+    let extras = Extras { ledger: &mut NoLedger, handle: Some(HANDLE), sealed: &mut std::io::sink() };
     let input = &mut batch.as_bytes();
     let summary = transform_exchange(project, &sender(), input, &mut out, None, &mut random, extras);
     let summary = summary.unwrap_or_else(|error| panic!("{error:?} for {batch}"));
@@ -370,7 +370,7 @@ fn what_is_escrowed_comes_back_in_every_form_where_the_key_is_and_nowhere_else()
         let (delivered, issued) = there(&project(&text), &form.batch(&rows));
         assert!(!delivered.contains("850615"), "{} shows a number: {delivered}", form.name);
         let enriched = form.enriched(&delivered);
-        let restored = back(&project(&text).opened_by(&[role.clone()]), &issued, &enriched).unwrap();
+        let restored = back(&project(&text).opened_by(std::slice::from_ref(&role)), &issued, &enriched).unwrap();
         let expected: Vec<String> = rows.iter().map(|(niss, text)| (form.returned)(niss, text)).collect();
         let expected = form.document(&expected, form.back_around);
         assert_eq!(sorted(&restored, form.name), sorted(&expected, form.name), "{}", form.name);

@@ -131,12 +131,16 @@ impl World {
     }
 
     pub(crate) fn give(&mut self, from: &str, batch: &str, handle: Option<MessageId>) -> Effects {
+        self.give_bytes(from, batch.as_bytes(), handle)
+    }
+
+    pub(crate) fn give_bytes(&mut self, from: &str, batch: &[u8], handle: Option<MessageId>) -> Effects {
         self.submissions += 1;
         let inbound = self.inbound(from, batch, handle);
         self.hand_in(inbound, batch)
     }
 
-    fn inbound(&self, from: &str, batch: &str, handle: Option<MessageId>) -> Inbound {
+    fn inbound(&self, from: &str, batch: &[u8], handle: Option<MessageId>) -> Inbound {
         Inbound {
             submission: id_of(self.submissions),
             sender: from.parse().unwrap(),
@@ -155,10 +159,10 @@ impl World {
     }
 
     /// Gives the worker a message, and runs the job that it may ask for.
-    fn hand_in(&mut self, inbound: Inbound, batch: &str) -> Effects {
+    fn hand_in(&mut self, inbound: Inbound, batch: &[u8]) -> Effects {
         let mut envelope = self.bench.envelope(self.key, &inbound);
         if inbound.part.content == Content::Attached {
-            envelope.attachment = Bytes::copy_from_slice(batch.as_bytes());
+            envelope.attachment = Bytes::copy_from_slice(batch);
         }
         envelope.deadline = Some(self.bench.now.plus(7_200_000));
         let mut decision = self.bench.decide(envelope.clone()).unwrap();
@@ -227,8 +231,9 @@ impl World {
     /// As [`World::back`], with the batch in the object store.
     pub(crate) fn back_large(&mut self, handle: MessageId, batch: &str) -> Effects {
         self.submissions += 1;
+        let batch = batch.as_bytes();
         let mut sink = self.objects.create().unwrap();
-        sink.write_all(batch.as_bytes()).unwrap();
+        sink.write_all(batch).unwrap();
         let content = Content::Object(sink.finish().unwrap());
         let inbound = self.inbound(RECIPIENT, batch, Some(handle));
         self.hand_in(Inbound { part: Part { content, ..inbound.part.clone() }, ..inbound }, batch)

@@ -55,11 +55,12 @@ pub fn encode(wanted: &Encode) -> Result<Report, Failed> {
     let keys =
         EncodeKeys::from_toml(&keys).map_err(|rule| Failed::Usage(format!("{}: {rule}", wanted.keys.display())))?;
     let sender = address(&wanted.sender)?;
+    let mut input = preview::opened(&document, &wanted.batch)?;
     let project = CompiledProject::encode_only(document, keys, &sender);
     let project = project.map_err(|error| Failed::refused("ZGL-TTP-FILING", error.to_string()))?;
     let created = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&wanted.out);
     let mut file = created.map_err(at(&wanted.out))?;
-    let outcome = preview::run(project, &wanted.batch, &sender, &mut file);
+    let outcome = preview::run(project, (&wanted.batch, &mut *input), &sender, &mut file);
     if !matches!(outcome, Ok(Ok(_))) {
         // A part of a batch is no batch.
         fs::remove_file(&wanted.out).map_err(at(&wanted.out))?;

@@ -4,13 +4,14 @@
 
 use crate::commands::address;
 use crate::failed::{Failed, at};
+use crate::split;
 use crate::submit;
 use crate::term::{Report, row, table};
 use schemas::MailboxAddress;
 use schemas::messages::{BadRow, Reason};
 use serde_json::json;
 use std::fs::{self, File};
-use std::io::{self, BufReader, BufWriter, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Write};
 use std::path::Path;
 use zegel_core::Keys;
 use zegel_crypto::Keyring;
@@ -33,7 +34,8 @@ pub fn preview(document: &Path, batch: &Path, out: &Path, sender: Option<&str>) 
         ProjectDocument::parse(&text).map_err(|error| Failed::Usage(format!("{}: {error}", document.display())))?;
     let sender = sender.map(address).transpose()?.unwrap_or_else(|| document.senders[0].clone());
     let mut file = File::create(out).map_err(at(out))?;
-    let outcome = run(thrown_away(document)?, batch, &sender, &mut file)?;
+    let mut input = opened(&document, batch)?;
+    let outcome = run(thrown_away(document)?, (batch, &mut *input), &sender, &mut file)?;
     if outcome.is_err() {
         // Nothing would be delivered, so nothing is shown.
         fs::remove_file(out).map_err(at(out))?;
@@ -47,7 +49,19 @@ pub fn preview(document: &Path, batch: &Path, out: &Path, sender: Option<&str>) 
 /// The document or the batch cannot be read.
 pub fn rehearse(document: &str, batch: &Path, sender: &MailboxAddress) -> Result<Report, Failed> {
     let document = ProjectDocument::parse(document).map_err(|error| Failed::Failure(error.to_string()))?;
-    Ok(report(run(thrown_away(document)?, batch, sender, &mut io::sink())?, "nothing was sent"))
+    let mut input = opened(&document, batch)?;
+    Ok(report(run(thrown_away(document)?, (batch, &mut *input), sender, &mut io::sink())?, "nothing was sent"))
+}
+
+/// The batch as it would be sent: of a split project in its two parts.
+///
+/// # Errors
+/// The file cannot be read, or not be cut.
+pub fn opened(document: &ProjectDocument, batch: &Path) -> Result<Box<dyn BufRead>, Failed> {
+    if document.split.is_some() && !split::is_container(batch) {
+        return Ok(Box::new(io::Cursor::new(split::cut(document, batch)?)));
+    }
+    Ok(Box::new(BufReader::with_capacity(BUFFER, File::open(batch).map_err(at(batch))?)))
 }
 
 /// The project under a key that nobody keeps.
@@ -63,13 +77,12 @@ fn thrown_away(document: ProjectDocument) -> Result<CompiledProject, Failed> {
 /// A file cannot be read or written.
 pub fn run(
     mut project: CompiledProject,
-    batch: &Path,
+    (batch, mut input): (&Path, &mut dyn BufRead),
     sender: &MailboxAddress,
     out: &mut dyn Write,
 ) -> Result<Result<Summary, Reason>, Failed> {
     let keys = Keyring::generate_in_memory();
     project.name_rows(ROWS_NAMED);
-    let mut input = BufReader::with_capacity(BUFFER, File::open(batch).map_err(at(batch))?);
     let mut output = BufWriter::with_capacity(BUFFER, out);
     let folder = std::env::temp_dir();
     let scratch = ScratchDir { folder: &folder, keys: &keys };

@@ -1,0 +1,202 @@
+//! Split batches, on both sides of the TTP: the sender's file is cut in two, the recipient's two documents are joined again.
+//!
+//! Columns that the project lists go to the TTP; every other column goes into the part that is sealed for the recipient, which nobody
+//! between the two can open. A random number for each row, drawn here, links them. Rows of the sealed part are in random order, and its
+//! size is padded like that of a delivery, because nobody can do that for it later.
+//! Failure behaviour: a file that cannot be cut is not sent; rows that do not match one to one are not joined, because somebody changed them.
+
+use crate::client::{Client, escape, text};
+use crate::failed::{Failed, at};
+use rand::seq::SliceRandom;
+use std::collections::HashMap;
+use std::fs;
+use std::path::Path;
+use zegel_core::Keys;
+use zegel_crypto::Keyring;
+use zegel_crypto::envelope;
+use zegel_crypto::signed::Identity;
+use zegel_ttp::transform::Format;
+use zegel_ttp::{ProjectDocument, padding, split};
+
+/// Rows and columns of a file.
+struct Sheet {
+    header: Vec<String>,
+    rows: Vec<Vec<String>>,
+}
+
+/// The document of a project, where its batches are split. A project that is unknown is refused when something is sent for it.
+///
+/// # Errors
+/// The platform is away, or its document cannot be read.
+pub fn of_project(client: &Client, project: &str) -> Result<Option<ProjectDocument>, Failed> {
+    let details = match client.get(&format!("/v1/projects/{}", escape(project)), &[]) {
+        Err(Failed::Refused { .. }) => return Ok(None),
+        other => other?,
+    };
+    match text(&details, "document") {
+        "" => Ok(None),
+        document => {
+            let document = ProjectDocument::parse(document).map_err(|error| Failed::Failure(error.to_string()))?;
+            Ok(Some(document).filter(|document| document.split.is_some()))
+        }
+    }
+}
+
+/// Whether a file is cut already: a tar file, made by another program.
+#[must_use]
+pub fn is_container(file: &Path) -> bool {
+    file.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("tar"))
+}
+
+/// What is sent of a CSV file: the container of both parts.
+///
+/// # Errors
+/// The file cannot be read, is not CSV in UTF-8, lacks a column, or is too large to be sealed.
+pub fn cut(document: &ProjectDocument, file: &Path) -> Result<Vec<u8>, Failed> {
+    let wrong = |what: String| Failed::Usage(format!("{}: {what}", file.display()));
+    let Some(terms) = &document.split else { return Err(wrong("the project is not split".to_owned())) };
+    let bytes = fs::read(file).map_err(at(file))?;
+    let sheet = read(&bytes).ok_or_else(|| wrong("it is not CSV with a header, in UTF-8".to_owned()))?;
+    if sheet.header.contains(&terms.row) {
+        return Err(wrong(format!("it has a column {:?} already, which this program makes", terms.row)));
+    }
+    let place = |path: &str| sheet.header.iter().position(|column| column == path);
+    let listed: Vec<&str> =
+        document.fields.iter().map(|field| field.path.as_str()).filter(|path| *path != terms.row).collect();
+    let own: Vec<usize> = listed.iter().filter_map(|path| place(path)).collect();
+    let others: Vec<usize> = (0..sheet.header.len()).filter(|column| !own.contains(column)).collect();
+    let keys = Keyring::generate_in_memory();
+    let numbers: Vec<String> = sheet.rows.iter().map(|_| hex::encode(keys.random16())).collect();
+    let part = |columns: &[usize], rows: &mut dyn Iterator<Item = usize>| {
+        let line = |number: &str, cells: &[String]| {
+            [number.to_owned()].into_iter().chain(columns.iter().map(|column| cells[*column].clone())).collect()
+        };
+        let rows = rows.map(|row| line(&numbers[row], &sheet.rows[row])).collect();
+        write(&Sheet { header: line(&terms.row, &sheet.header), rows })
+    };
+    let identifiers = part(&own, &mut (0..sheet.rows.len()));
+    let mut order: Vec<usize> = (0..sheet.rows.len()).collect();
+    order.shuffle(&mut rand::rng());
+    let mut medical = part(&others, &mut order.into_iter());
+    let size = medical.len() as u64;
+    padding::fill(Format::Csv, size, &mut medical)?;
+    let sealed = envelope::seal(&terms.sealed_for, &medical).map_err(|error| wrong(error.to_string()))?;
+    if sealed.len() as u64 > split::SEALED_MAX {
+        return Err(wrong("what is sealed is over 16 MiB: send it in several files".to_owned()));
+    }
+    let container = split::container(("identifiers.csv", &identifiers), &sealed);
+    container.ok_or_else(|| wrong("it is too large".to_owned()))
+}
+
+/// What was delivered, joined: the columns of the sealed part behind those that the TTP delivered, row by row.
+///
+/// # Errors
+/// The sealed part does not open with this key, or rows do not match one to one.
+pub fn join(delivered: &Path, sealed: &Path, identity: &Identity) -> Result<Vec<u8>, Failed> {
+    let wrong = |what: &str| Failed::Failure(format!("{}: {what}", sealed.display()));
+    let opened =
+        envelope::open(identity, &fs::read(sealed).map_err(at(sealed))?).map_err(|error| wrong(&error.to_string()))?;
+    let medical = read(&opened).ok_or_else(|| wrong("what is inside is not CSV with a header"))?;
+    let tokens = fs::read(delivered).map_err(at(delivered))?;
+    let mut tokens = read(&tokens).ok_or_else(|| wrong("what was delivered with it is not CSV with a header"))?;
+    let linked = medical.header.first().and_then(|row| tokens.header.iter().position(|column| column == row));
+    let place = linked.ok_or_else(|| wrong("it belongs to another delivery: no column links the two"))?;
+    let mut by_number: HashMap<String, &[String]> = HashMap::new();
+    for row in &medical.rows {
+        if by_number.insert(row[0].clone(), &row[1..]).is_some() {
+            return Err(wrong("a row number stands in it twice"));
+        }
+    }
+    tokens.header.extend_from_slice(&medical.header[1..]);
+    for row in &mut tokens.rows {
+        let more = by_number
+            .remove(&row[place])
+            .ok_or_else(|| wrong("a delivered row has no counterpart in it, or two share one"))?;
+        row.extend_from_slice(more);
+    }
+    if !by_number.is_empty() {
+        return Err(wrong("it has rows that were not delivered"));
+    }
+    Ok(write(&tokens))
+}
+
+/// A CSV file in UTF-8, whatever parts its columns: of four usual characters the one that the header has most often.
+fn read(bytes: &[u8]) -> Option<Sheet> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    let text = text.trim_start_matches('\u{feff}');
+    let first = text.lines().next()?;
+    let delimiter = b",;\t|".iter().rev().max_by_key(|mark| first.bytes().filter(|byte| byte == *mark).count())?;
+    let mut reader = csv::ReaderBuilder::new().delimiter(*delimiter).has_headers(false).from_reader(text.as_bytes());
+    let mut rows = reader.records().map(|row| row.ok().map(|row| row.iter().map(str::to_owned).collect::<Vec<_>>()));
+    let header = rows.next()??;
+    let rows = rows.collect::<Option<Vec<_>>>()?;
+    Some(Sheet { header, rows })
+}
+
+fn write(sheet: &Sheet) -> Vec<u8> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    for row in [&sheet.header].into_iter().chain(&sheet.rows) {
+        let Ok(()) = writer.write_record(row) else {
+            unreachable!("rows are as long as their header, and memory does not fail")
+        };
+    }
+    match writer.into_inner() {
+        Ok(bytes) => bytes,
+        Err(_) => unreachable!("memory does not fail"),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use schemas::Millis;
+
+    fn document(recipient: &Identity) -> ProjectDocument {
+        let pem = recipient.certificate_pem().unwrap();
+        let text = format!(
+            "name = \"p\"\nsenders = [\"NIHII-HOSPITAL:71000436\"]\nrecipient = \"CBE:0123456749\"\n\
+             valid = {{ from = \"2026-01-01\", until = \"2030-12-31\" }}\n\
+             split = {{ row = \"row\", sealed_for = \"\"\"\n{pem}\"\"\" }}\n\
+             [[fields]]\npath = \"row\"\nkind = \"row-number\"\naction = \"keep\"\nrequired = true\n\
+             [[fields]]\npath = \"niss\"\nkind = \"ssin\"\naction = \"pseudonym\"\n"
+        );
+        ProjectDocument::parse(&text).unwrap()
+    }
+
+    #[test]
+    fn what_is_cut_is_joined_again_whatever_the_order_and_a_changed_row_never() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let recipient = Identity::create("registry", Millis(1_795_305_600_000)).unwrap();
+        let text: String = (0..40).map(|row| format!("\"x;{row}\";85061511796;{row}\n")).collect();
+        fs::write(at("batch.csv"), format!("note;niss;value\n{text}")).unwrap();
+        let container = cut(&document(&recipient), &at("batch.csv")).unwrap();
+        assert!(!container.windows(4).any(|window| window == b"note"), "a column of the recipient's is in clear");
+        // The container as any tar program sees it: names at 0 and behind the first content.
+        let size = usize::from_str_radix(std::str::from_utf8(&container[124..135]).unwrap(), 8).unwrap();
+        let identifiers = std::str::from_utf8(&container[512..512 + size]).unwrap().to_owned();
+        assert!(identifiers.starts_with("row,niss\n") && identifiers.lines().count() == 41);
+        let second = 512 + size.next_multiple_of(512);
+        let length =
+            usize::from_str_radix(std::str::from_utf8(&container[second + 124..second + 135]).unwrap(), 8).unwrap();
+        fs::write(at("medical.p7m"), &container[second + 512..second + 512 + length]).unwrap();
+        let mut lines: Vec<&str> = identifiers.lines().collect();
+        lines[1..].reverse();
+        let joined = |lines: &[&str]| {
+            fs::write(at("tokens.csv"), lines.join("\n") + "\n\n\n").unwrap();
+            join(&at("tokens.csv"), &at("medical.p7m"), &recipient)
+        };
+        let whole = String::from_utf8(joined(&lines).unwrap()).unwrap();
+        assert!(whole.starts_with("row,niss,note,value\n"), "{whole}");
+        for (row, line) in whole.lines().skip(1).enumerate() {
+            assert!(line.ends_with(&format!(",85061511796,x;{0},{0}", 39 - row)), "{line}");
+        }
+        assert!(joined(&lines[..40]).is_err(), "a row was taken away");
+        let twice = [&lines[..40], &lines[39..40]].concat();
+        assert!(joined(&twice).is_err(), "a row was doubled");
+        assert!(joined(&["niss", "1"]).is_err());
+        let other = Identity::create("other", Millis(1_795_305_600_000)).unwrap();
+        assert!(join(&at("tokens.csv"), &at("medical.p7m"), &other).is_err());
+    }
+}
