@@ -148,6 +148,16 @@ fn witnessed(folder: &Path) {
     let foreign = zegel_archive::record::Foreign::decode(&body).unwrap();
     assert_eq!(foreign.bytes, fs::read(folder.join("bag-17.xml")).unwrap());
     assert!(foreign.held_by > 0 && foreign.tsr == fs::read(folder.join("bag-17.tsr")).unwrap());
+    // And in the hospital's own archive, once the agent has looked again.
+    let begun = Instant::now();
+    loop {
+        ok(folder, &["timestamp", "agent", HOSPITAL, "--journal", "stamps", "--once", "--wait", "60"]);
+        let own = zegel_archive::reader::Archive::open(&folder.join("stamps/archive")).unwrap();
+        if own.own_bags_kept().unwrap().contains(&zegel_crypto::hash::sha256(foreign.bytes)) {
+            break;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(60), "the own bag is not in the hospital's archive");
+    }
     // Bags of the last seconds wait for their checkpoint; the first ones stand in the cosigned log.
     let (_, report) = zegel(folder, &["audit", "--archive", "witnessed", "--trust", "strict.toml"]);
     let log = &report["archives"][0]["log"];

@@ -3,7 +3,7 @@
 //! Nothing is mocked but time and the disk of the store: a test calls the router as a client would.
 
 #![forbid(unsafe_code)]
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
 mod bed;
 mod canaries;

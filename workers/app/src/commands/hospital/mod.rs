@@ -16,7 +16,9 @@ use crate::failed::{Failed, at};
 use crate::folder::write_private_bytes;
 use crate::term::Report;
 use desk::Desk;
+use schemas::Sha256;
 use serde_json::{Value, json};
+use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use zegel_archive::manifest::Side;
@@ -24,6 +26,7 @@ use zegel_archive::reader::Archive;
 use zegel_archive::record::{Bag, Foreign, Leaves, LogProof, Renewal, kinds};
 use zegel_archive::trust::Trust;
 use zegel_archive::writer::{NewBag, Writer};
+use zegel_crypto::hash::sha256;
 use zegel_hospital::drop_folder;
 use zegel_hospital::journal::Begin;
 use zegel_hospital::{Entry, HospitalError, Offer, State};
@@ -173,8 +176,8 @@ fn copy_others(archive: &Archive, out: &Path, writer: &mut Writer) -> Result<(),
     };
     // Documents that were hashed anew come before the renewals that they belong to.
     for kind in [kinds::LOG_PROOF, kinds::LEAVES, kinds::RENEWAL, kinds::FOREIGN] {
-        let known = bodies(&there, kind)?;
-        for body in bodies(archive, kind)?.iter().filter(|body| !known.contains(body)) {
+        let known: HashSet<Sha256> = bodies(&there, kind)?.iter().map(|body| sha256(body)).collect();
+        for body in bodies(archive, kind)?.iter().filter(|body| !known.contains(&sha256(body))) {
             match kind {
                 kinds::LOG_PROOF => {
                     let LogProof { sequence, text } = LogProof::decode(body).map_err(|_| damaged())?;
@@ -248,7 +251,7 @@ pub(super) fn status_of(tally: &Value) -> u8 {
     }
 }
 
-fn digest(file: &Path) -> Result<schemas::Sha256, Failed> {
+fn digest(file: &Path) -> Result<Sha256, Failed> {
     if file == Path::new("-") {
         return Ok(drop_folder::digest_of(std::io::stdin().lock())?);
     }
