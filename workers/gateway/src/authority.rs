@@ -46,16 +46,7 @@ pub(crate) async fn stamp(
         }
         None => None,
     };
-    let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    let form = match kind.as_str() {
-        QUERY => Form::Rfc3161,
-        "application/xml" | "text/xml" => Form::Dss,
-        _ => {
-            let rule = "must be application/timestamp-query, or application/xml with a DSS SignRequest";
-            return Err(Problem::new("ZGL-HTTP-MEDIA", rule).at("Content-Type"));
-        }
-    };
+    let form = Form::of(&headers)?;
     if archive.is_some() && form == Form::Dss {
         let rule = "is for application/timestamp-query; bags are archived by /v1/timestamp/own-bags";
         return Err(Problem::field("archive", rule));
@@ -107,6 +98,22 @@ enum Form {
     Rfc3161,
     /// `SignRequest` and `SignResponse` of OASIS DSS, XML.
     Dss,
+}
+
+impl Form {
+    /// The form that a request says it has.
+    fn of(headers: &HeaderMap) -> Answer<Form> {
+        let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        match kind.as_str() {
+            QUERY => Ok(Form::Rfc3161),
+            "application/xml" | "text/xml" => Ok(Form::Dss),
+            _ => {
+                let rule = "must be application/timestamp-query, or application/xml with a DSS SignRequest";
+                Err(Problem::new("ZGL-HTTP-MEDIA", rule).at("Content-Type"))
+            }
+        }
+    }
 }
 
 /// `GET /v1/timestamp/ca.crl`.
