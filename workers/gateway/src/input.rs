@@ -4,7 +4,7 @@ use crate::problem::{Answer, Problem};
 use axum::extract::{FromRequestParts, Path, Query};
 use axum::http::Uri;
 use axum::http::request::Parts;
-use schemas::MailboxAddress;
+use schemas::{MailboxAddress, Millis, Sha256};
 use serde::de::DeserializeOwned;
 use std::ops::RangeInclusive;
 
@@ -58,6 +58,21 @@ impl Params {
         let limit = self.number("limit", 100, 1..=100)?;
         Ok(usize::try_from(limit).unwrap_or(100))
     }
+
+    /// Where a page of things in the order of their times begins: `after`, as [`next_page`] wrote it.
+    pub(crate) fn after(&self) -> Answer<Option<(Millis, Sha256)>> {
+        let cursor = |text: &str| {
+            let (at, digest) = text.split_once('-')?;
+            Some((Millis(at.parse().ok()?), digest.parse().ok()?))
+        };
+        let wrong = || Problem::field("after", "must be what `next` said");
+        self.text("after").map(|text| cursor(text).ok_or_else(wrong)).transpose()
+    }
+}
+
+/// Where the next page begins, when this one is full.
+pub(crate) fn next_page(found: &[(Millis, Sha256)], limit: usize) -> Option<String> {
+    found.last().filter(|_| found.len() == limit).map(|(at, digest)| format!("{}-{digest}", at.0))
 }
 
 /// The parameters of a path.

@@ -6,7 +6,7 @@
 use crate::auth::Caller;
 use crate::body::{self, blocking};
 use crate::content;
-use crate::input::{At, Params};
+use crate::input::{At, Params, next_page};
 use crate::platform::Front;
 use crate::problem::{Answer, Problem};
 use crate::publish::{Reply, pending, stored};
@@ -93,24 +93,15 @@ pub(crate) async fn list(
 ) -> Answer<Response> {
     let params = Params::read(&uri, &["after", "limit"])?;
     let limit = params.limit()?;
-    let after = match params.text("after") {
-        None => None,
-        Some(text) => {
-            let cursor =
-                text.split_once('-').and_then(|(at, digest)| Some((Millis(at.parse().ok()?), digest.parse().ok()?)));
-            Some(cursor.ok_or_else(|| Problem::field("after", "must be what `next` said"))?)
-        }
-    };
     let hospital = hospital(&named)?;
     let key = caller.owner_or_operator(&front, &hospital)?;
-    let found = front.query(queries::own_bags(key, Millis(0), after, limit)).await?;
+    let found = front.query(queries::own_bags(key, Millis(0), params.after()?, limit)).await?;
     let mut bags = Vec::with_capacity(found.len());
     for (_, digest) in &found {
         let row = front.query(queries::own_bag(key, digest)).await?.ok_or_else(damaged)?;
         bags.push(view(&hospital, &row));
     }
-    let next = found.last().filter(|_| found.len() == limit).map(|(at, digest)| format!("{}-{digest}", at.0));
-    Ok(axum::Json(json!({ "bags": bags, "next": next })).into_response())
+    Ok(axum::Json(json!({ "bags": bags, "next": next_page(&found, limit) })).into_response())
 }
 
 /// `GET /v1/timestamp/own-bags/{hospital}/{digest}.xml` and `.tsr`.

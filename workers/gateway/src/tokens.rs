@@ -3,7 +3,7 @@
 //! The response is durable in the platform's queue before it is given; where its worker is slow the archive has it later.
 
 use crate::auth::Caller;
-use crate::input::{At, Params};
+use crate::input::{At, Params, next_page};
 use crate::platform::Front;
 use crate::problem::{Answer, Problem};
 use crate::timestamp::hospital;
@@ -12,7 +12,7 @@ use axum::http::{HeaderMap, Uri, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use schemas::messages::ArchiveToken;
-use schemas::{Key, MailboxAddress, Millis, Sha256};
+use schemas::{Key, MailboxAddress, Sha256};
 use serde_json::json;
 use std::sync::Arc;
 use zegel_crypto::hash::sha256;
@@ -57,24 +57,16 @@ pub(crate) async fn list(
 ) -> Answer<Response> {
     let params = Params::read(&uri, &["after", "limit"])?;
     let limit = params.limit()?;
-    let cursor = |text: &str| {
-        let (at, token) = text.split_once('-')?;
-        Some((Millis(at.parse().ok()?), token.parse().ok()?))
-    };
-    let after = params
-        .text("after")
-        .map(|text| cursor(text).ok_or_else(|| Problem::field("after", "must be what `next` said")));
     let hospital = hospital(&named)?;
     let key = caller.owner_or_operator(&front, &hospital)?;
-    let found = front.query(queries::kept_tokens(key, after.transpose()?, limit)).await?;
+    let found = front.query(queries::kept_tokens(key, params.after()?, limit)).await?;
     let mut tokens = Vec::with_capacity(found.len());
     for (stamped, token) in &found {
         let row = front.query(queries::kept_token(key, token)).await?.ok_or_else(damaged)?;
         let tsr = format!("/v1/timestamp/tokens/{hospital}/{token}.tsr");
         tokens.push(json!({ "imprint": row.imprint, "token": token, "stamped": stamped, "tsr": tsr }));
     }
-    let next = found.last().filter(|_| found.len() == limit).map(|(at, token)| format!("{}-{token}", at.0));
-    Ok(axum::Json(json!({ "tokens": tokens, "next": next })).into_response())
+    Ok(axum::Json(json!({ "tokens": tokens, "next": next_page(&found, limit) })).into_response())
 }
 
 /// `GET /v1/timestamp/tokens/{hospital}/{token}.tsr`.
