@@ -1,9 +1,14 @@
 //! SIGKILL at random points, 200 times in one run, under load; then the history checker ([`zegel_suite::history`]).
 //!
+//! Every fail point is visited once under load, and those around a commit in each step of a return ([`returns`]).
+//!
 //! `ZEGEL_KILLS` sets another number of kills, `ZEGEL_SEED` repeats a run.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 #![allow(clippy::disallowed_methods)] // threads of a test may sleep
+
+#[path = "crash/returns.rs"]
+mod returns;
 
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use std::collections::BTreeSet;

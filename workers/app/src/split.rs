@@ -1,7 +1,7 @@
 //! Split batches, on both sides of the TTP: the sender's file is cut in two, the recipient's two documents are joined again.
 //!
-//! Columns that the project lists go to the TTP; every other column goes into the part that is sealed for the recipient, which nobody
-//! between the two can open. A random number for each row, drawn here, links them. Rows of the sealed part are in random order, and its
+//! The project's fields go to the TTP; the columns that its document says go into the part that is sealed for the recipient, which nobody
+//! between the two can open; a file with other columns is not cut. A random number for each row, drawn here, links them. Rows of the sealed part are in random order, and its
 //! size is padded like that of a delivery, because nobody can do that for it later.
 //! Failure behaviour: a file that cannot be cut is not sent; rows that do not match one to one are not joined, because somebody changed them.
 
@@ -15,6 +15,8 @@ use zegel_core::Keys;
 use zegel_crypto::Keyring;
 use zegel_crypto::envelope;
 use zegel_crypto::signed::Identity;
+use zegel_ttp::project::Unlisted;
+use zegel_ttp::project::split::Split;
 use zegel_ttp::transform::Format;
 use zegel_ttp::{ProjectDocument, padding, split};
 
@@ -60,11 +62,7 @@ pub fn cut(document: &ProjectDocument, file: &Path) -> Result<Vec<u8>, Failed> {
     if sheet.header.contains(&terms.row) {
         return Err(wrong(format!("it has a column {:?} already, which this program makes", terms.row)));
     }
-    let place = |path: &str| sheet.header.iter().position(|column| column == path);
-    let listed: Vec<&str> =
-        document.fields.iter().map(|field| field.path.as_str()).filter(|path| *path != terms.row).collect();
-    let own: Vec<usize> = listed.iter().filter_map(|path| place(path)).collect();
-    let others: Vec<usize> = (0..sheet.header.len()).filter(|column| !own.contains(column)).collect();
+    let (own, sealed) = columns(document, terms, &sheet.header).map_err(wrong)?;
     let keys = Keyring::generate_in_memory();
     let numbers: Vec<String> = sheet.rows.iter().map(|_| hex::encode(keys.random16())).collect();
     let part = |columns: &[usize], rows: &mut dyn Iterator<Item = usize>| {
@@ -77,7 +75,7 @@ pub fn cut(document: &ProjectDocument, file: &Path) -> Result<Vec<u8>, Failed> {
     let identifiers = part(&own, &mut (0..sheet.rows.len()));
     let mut order: Vec<usize> = (0..sheet.rows.len()).collect();
     order.shuffle(&mut rand::rng());
-    let mut medical = part(&others, &mut order.into_iter());
+    let mut medical = part(&sealed, &mut order.into_iter());
     let size = medical.len() as u64;
     padding::fill(Format::Csv, size, &mut medical)?;
     let sealed = envelope::seal(&terms.sealed_for, &medical).map_err(|error| wrong(error.to_string()))?;
@@ -86,6 +84,22 @@ pub fn cut(document: &ProjectDocument, file: &Path) -> Result<Vec<u8>, Failed> {
     }
     let container = split::container(("identifiers.csv", &identifiers), &sealed);
     container.ok_or_else(|| wrong("it is too large".to_owned()))
+}
+
+/// Which columns go to the TTP, and which are sealed. A misspelt heading must not hand a patient's number to the recipient.
+fn columns(document: &ProjectDocument, terms: &Split, header: &[String]) -> Result<(Vec<usize>, Vec<usize>), String> {
+    let place = |name: &str| {
+        let found = header.iter().position(|column| column == name);
+        found.ok_or_else(|| format!("it has no column {name:?}, which the project's document lists"))
+    };
+    let fields = document.fields.iter().map(|field| field.path.as_str()).filter(|path| *path != terms.row);
+    let own = fields.map(place).collect::<Result<Vec<_>, _>>()?;
+    let sealed = terms.columns.iter().map(|column| place(column)).collect::<Result<Vec<_>, _>>()?;
+    let other = (0..header.len()).find(|column| !own.contains(column) && !sealed.contains(column));
+    match other.filter(|_| document.unlisted == Unlisted::Refuse) {
+        Some(column) => Err(format!("the project's document does not list its column {}", column + 1)),
+        None => Ok((own, sealed)),
+    }
 }
 
 /// What was delivered, joined: the columns of the sealed part behind those that the TTP delivered, row by row.
@@ -157,11 +171,28 @@ mod tests {
         let text = format!(
             "name = \"p\"\nsenders = [\"NIHII-HOSPITAL:71000436\"]\nrecipient = \"CBE:0123456749\"\n\
              valid = {{ from = \"2026-01-01\", until = \"2030-12-31\" }}\n\
-             split = {{ row = \"row\", sealed_for = \"\"\"\n{pem}\"\"\" }}\n\
+             split = {{ row = \"row\", columns = [\"note\", \"value\"], sealed_for = \"\"\"\n{pem}\"\"\" }}\n\
              [[fields]]\npath = \"row\"\nkind = \"row-number\"\naction = \"keep\"\nrequired = true\n\
              [[fields]]\npath = \"niss\"\nkind = \"ssin\"\naction = \"pseudonym\"\n"
         );
         ProjectDocument::parse(&text).unwrap()
+    }
+
+    #[test]
+    fn a_heading_that_nobody_listed_is_never_sealed_and_one_that_is_missing_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let recipient = Identity::create("registry", Millis(1_795_305_600_000)).unwrap();
+        let file = folder.path().join("batch.csv");
+        for (header, why) in [
+            ("NISS,note,value", "no column \"niss\""),
+            ("niss,note", "no column \"value\""),
+            ("niss,note,value,name", "not list its column 4"),
+            ("niss,note,value,row", "already"),
+        ] {
+            fs::write(&file, format!("{header}\n{}\n", header.replace(char::is_alphabetic, "1"))).unwrap();
+            let error = cut(&document(&recipient), &file).unwrap_err().to_string();
+            assert!(error.contains(why), "{why}: {error}");
+        }
     }
 
     #[test]

@@ -153,6 +153,7 @@ kind = "ssin"
 action = "pseudonym"
 [split]
 row = "row"
+columns = ["diagnosis", "ward"]
 sealed_for = """
 "#;
 
@@ -179,7 +180,7 @@ fn a_split_batch_is_cut_by_the_sender_and_joined_by_the_recipient_and_by_nobody_
     }
     let batch = world.file("batch.csv", "niss,diagnosis,ward\n85061511796,canary-one,A\n85061511895,canary-two,B\n");
     world.ok(&["send", "--sender", HOSPITAL, "--project", "cohort", "--dry-run", &batch]);
-    let wrong = world.file("wrong.csv", "niss,diagnosis\n85061511796,x\n85061511797,y\n");
+    let wrong = world.file("wrong.csv", "niss,diagnosis,ward\n85061511796,x,A\n85061511797,y,B\n");
     let (status, told) = world.run(&["send", "--sender", HOSPITAL, "--project", "cohort", "--dry-run", &wrong]);
     let row = told.pointer("/files/0/reason/rows/0/row").and_then(Value::as_u64);
     assert_eq!((status, row), (Some(3), Some(2)), "{told}");

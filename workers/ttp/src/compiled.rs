@@ -174,6 +174,9 @@ impl CompiledProject {
         keys: EncodeKeys,
         sender: &MailboxAddress,
     ) -> Result<CompiledProject, ProjectError> {
+        if document.split.is_some() {
+            return Err(ProjectError::Rule("the sealed part of a split batch goes through the platform"));
+        }
         if document.small_cells.is_some() {
             return Err(ProjectError::Rule(
                 "small cells need what earlier batches showed, which only the platform has",

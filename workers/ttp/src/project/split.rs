@@ -3,6 +3,7 @@
 //! ```toml
 //! [split]
 //! row = "row"                          # the listed field, of kind "row-number", that links both parts
+//! columns = ["diagnosis", "ward"]      # what is sealed; the sender's program seals nothing else
 //! sealed_for = """…"""                 # the recipient's certificate in PEM: RSA, or EC on P-256
 //! ```
 //!
@@ -14,7 +15,11 @@ use crate::fields::{ActionName, ValueKind};
 use crate::form::Encoding;
 use schemars::JsonSchema;
 use serde::Deserialize;
+use std::collections::HashSet;
 use zegel_crypto::envelope::SealedFor;
+
+/// As many as a project has fields.
+const COLUMNS_MAX: usize = 1_000;
 
 /// What of a batch is sealed for whom.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -22,6 +27,8 @@ use zegel_crypto::envelope::SealedFor;
 pub struct Split {
     /// The path of the field with the random number that links the parts.
     pub row: String,
+    /// The columns of the second part, 1 to 1,000. The TTP cannot see them: the sender's program keeps to them.
+    pub columns: Vec<String>,
     /// The recipient's certificate, in PEM, whom alone the second part may be sealed for.
     pub sealed_for: String,
 }
@@ -37,7 +44,17 @@ impl ProjectDocument {
         };
         let is_row = numbers().count() == 1
             && numbers().all(|field| field.path == split.row && field.action == ActionName::Keep && field.required);
+        let distinct: HashSet<_> = split.columns.iter().collect();
+        let is_listed = |column: &&String| self.fields.iter().any(|field| field.path == **column);
         let rules = [
+            (
+                (1..=COLUMNS_MAX).contains(&distinct.len()) && distinct.len() == split.columns.len(),
+                "split.columns are 1 to 1,000, each once",
+            ),
+            (
+                !split.columns.iter().any(|column| is_listed(&column)),
+                "what the TTP gets is not sealed too: split.columns",
+            ),
             (is_row, "split.row is the one field of kind row-number, kept and required"),
             (SealedFor::from_pem(&split.sealed_for).is_ok(), "split.sealed_for is not a certificate in PEM"),
             (self.bad_rows == BadRows::RefuseBatch, "rows of a split batch cannot be left out: bad_rows"),

@@ -24,7 +24,7 @@ fn identity(name: &str) -> Identity {
 
 fn terms(recipient: &Identity) -> String {
     let pem = recipient.certificate_pem().unwrap();
-    format!("split = {{ row = \"row\", sealed_for = \"\"\"\n{pem}\"\"\" }}\n")
+    format!("split = {{ row = \"row\", columns = [\"diagnosis\"], sealed_for = \"\"\"\n{pem}\"\"\" }}\n")
 }
 
 fn identifiers() -> String {
@@ -178,6 +178,8 @@ fn contradictions_are_refused_with_their_rule() {
     for (from, to, expected) in [
         ("row = \"row\"", "row = \"niss\"", "split.row is"),
         ("required = true", "", "split.row is"),
+        ("[\"diagnosis\"]", "[]", "split.columns are"),
+        ("[\"diagnosis\"]", "[\"niss\"]", "not sealed too"),
         ("split = {", "bad_rows = \"refuse-row\"\nsplit = {", "cannot be left out"),
         ("BEGIN CERTIFICATE", "BEGIN OTHER", "not a certificate"),
         ("sealed_for", "sealed_to", "sealed_to"),
