@@ -17,6 +17,7 @@ pub mod evidence_record;
 pub mod ff1;
 pub mod hash;
 pub mod hpke;
+pub mod key_text;
 pub mod keyring;
 pub mod log;
 pub mod merkle;

@@ -80,6 +80,9 @@ pub enum TsaError {
     /// A key of the authority is in a security module that does not do what was asked.
     #[error("authority: {0}")]
     Module(#[from] crate::module::ModuleError),
+    /// A key of the authority is sealed and does not open.
+    #[error("authority: {0}")]
+    Sealed(#[from] crate::key_text::KeyTextError),
     /// The time is outside the validity or the usage period of the active unit.
     #[error("time is outside the validity of the authority's certificate")]
     Validity,

@@ -21,6 +21,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use zegel_core::{Keys, names};
 use zegel_crypto::tsa::Place;
 use zegel_crypto::{Keyring, Openers, SealUnder};
@@ -71,12 +72,25 @@ impl Folder {
         !self.module.is_empty()
     }
 
-    /// The time-stamp authority, with the module that guards its keys.
+    /// The time-stamp authority, with what guards its keys.
+    ///
+    /// # Errors
+    /// When the module or the key file does not open.
+    pub fn authority(&self) -> Result<Place, Failed> {
+        let keys = self.keys().exists().then(|| self.open_keys()).transpose()?;
+        self.authority_under(keys.map(Arc::new).as_ref())
+    }
+
+    /// The same with keys that are open already. They seal its key files where they are sealed themselves.
     ///
     /// # Errors
     /// When the module does not open.
-    pub fn authority(&self) -> Result<Place, Failed> {
-        Ok(Place::new(&self.tsa(), module::settled(&self.module)?))
+    pub fn authority_under(&self, keys: Option<&Arc<Keyring>>) -> Result<Place, Failed> {
+        let place = Place::new(&self.tsa(), module::settled(&self.module)?);
+        Ok(match keys.and_then(sealing) {
+            Some(keys) => place.sealed_with(keys),
+            None => place,
+        })
     }
 
     /// The keys, which must be there.
@@ -291,6 +305,12 @@ impl Folder {
         let keys = self.open_keys()?;
         Ok(names::address_key(&keys as &dyn Keys, address).to_string())
     }
+}
+
+/// The keys that seal the private keys in other files: those of a key file that is sealed itself. Under a plain one it would only
+/// look safer.
+pub fn sealing(keys: &Arc<Keyring>) -> Option<Arc<dyn Keys>> {
+    keys.sealed_under().map(|_| Arc::clone(keys) as Arc<dyn Keys>)
 }
 
 /// An address as people and files may see it: a person's number is masked.

@@ -203,8 +203,8 @@ fn open(folder: &Folder, config: &Config, runtime: Handle) -> Result<Opened, Fai
         }
         _ => {}
     }
-    let authority = stamping::open_authority(folder, &config.timestamp)?;
-    let log = stamping::open_log_key(folder, &config.timestamp)?;
+    let authority = stamping::open_authority(folder, &config.timestamp, &keys)?;
+    let log = stamping::open_log_key(folder, &config.timestamp, crate::folder::sealing(&keys))?;
     let objects = backend::objects(config, folder, keys.clone(), runtime)?;
     // What lies in the making was left by a crash; where others work in the folder, what is a day old.
     let abandoned = if shared { SystemClock.now().plus(-DAY_MS) } else { Millis::NEVER };

@@ -18,7 +18,9 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use zegel_core::clock::SystemClock;
 use zegel_core::vouching::Accuracy;
-use zegel_core::{Clock, Metrics, Voucher};
+use zegel_core::{Clock, Keys, Metrics, Voucher};
+use zegel_crypto::Keyring;
+use zegel_crypto::key_text;
 use zegel_crypto::log::{NoteKey, NoteSigner, Policy, Purpose};
 use zegel_crypto::tsa::{Algorithm, Authority, Roots};
 use zegel_timestamp::{Answerer, OwnAuthority, Stamper};
@@ -59,14 +61,17 @@ impl Drop for Upkeep {
 ///
 /// # Errors
 /// When the folder holds something else, or cannot be written.
-pub fn open_authority(folder: &Folder, settings: &config::Timestamp) -> Result<Authority, Failed> {
+pub fn open_authority(folder: &Folder, settings: &config::Timestamp, keys: &Arc<Keyring>) -> Result<Authority, Failed> {
     let failure = |error: zegel_crypto::tsa::TsaError| Failed::Failure(error.to_string());
+    let place = folder.authority_under(Some(keys))?;
     let authority = if folder.tsa().join("ca.pem").exists() {
-        Authority::load(folder.authority()?, Millis(0)).map_err(failure)?
+        Authority::load(place, Millis(0)).map_err(failure)?
     } else {
-        Authority::create_with(folder.authority()?, ORGANISATION, SystemClock.now(), settings.algorithm()?)
-            .map_err(failure)?
+        Authority::create_with(place, ORGANISATION, SystemClock.now(), settings.algorithm()?).map_err(failure)?
     };
+    if keys.sealed_under().is_some() && !authority.is_guarded().map_err(failure)? {
+        tracing::warn!("the authority's keys are not sealed: stop, and run zegel keys seal");
+    }
     if folder.is_guarded() && !authority.guards_ca_key().map_err(failure)? {
         tracing::warn!(
             "the authority was made before there was a module: its units move there, the CA's own key stays in its file"
@@ -79,13 +84,19 @@ pub fn open_authority(folder: &Folder, settings: &config::Timestamp) -> Result<A
 ///
 /// # Errors
 /// When it cannot be read or written, or the settings name another log.
-pub fn open_log_key(folder: &Folder, settings: &config::Timestamp) -> Result<NoteSigner, Failed> {
+pub fn open_log_key(
+    folder: &Folder,
+    settings: &config::Timestamp,
+    keys: Option<Arc<dyn Keys>>,
+) -> Result<NoteSigner, Failed> {
     let failure = |error: zegel_crypto::log::LogError| Failed::Failure(error.to_string());
+    let unreadable = |error: key_text::KeyTextError| Failed::Failure(format!("log.key: {error}"));
     let (key, public) = (folder.tsa().join("log.key"), folder.tsa().join("log.vkey"));
     if !key.exists() {
         let signer = NoteSigner::generate(&settings.log, Purpose::Log).map_err(failure)?;
         crate::folder::write_private(&public, &format!("{}\n", signer.public()))?;
-        crate::folder::write_private(&key, &signer.to_pem().map_err(failure)?)?;
+        let kept = key_text::kept(&signer.to_pem().map_err(failure)?, keys.as_deref()).map_err(unreadable)?;
+        crate::folder::write_private(&key, &kept)?;
         return Ok(signer);
     }
     let named: NoteKey = read(&public)?.parse().map_err(failure)?;
@@ -97,8 +108,23 @@ pub fn open_log_key(folder: &Folder, settings: &config::Timestamp) -> Result<Not
         );
         return Err(Failed::Usage(text));
     }
-    let signer = NoteSigner::from_pem(named.name(), Purpose::Log, &read(&key)?).map_err(failure)?;
+    let text = key_text::opened(&read(&key)?, keys.as_deref()).map_err(unreadable)?;
+    let signer = NoteSigner::from_pem(named.name(), Purpose::Log, &text).map_err(failure)?;
     if *signer.public() == named { Ok(signer) } else { Err(Failed::Failure("log.key and log.vkey differ".to_owned())) }
+}
+
+/// Seals the log's private key, where there is one that is not.
+///
+/// # Errors
+/// When it cannot be read or written.
+pub fn keep_log_key(folder: &Folder, keys: Option<&dyn Keys>) -> Result<(), Failed> {
+    let path = folder.tsa().join("log.key");
+    if !path.exists() {
+        return Ok(());
+    }
+    let unreadable = |error: key_text::KeyTextError| Failed::Failure(format!("log.key: {error}"));
+    let plain = key_text::opened(&read(&path)?, keys).map_err(unreadable)?;
+    crate::folder::write_private(&path, &key_text::kept(&plain, keys).map_err(unreadable)?)
 }
 
 /// Whom readers of the log may count on: the witnesses of the settings.
@@ -239,10 +265,10 @@ mod tests {
         let data = tempfile::tempdir().unwrap();
         let folder = Folder::at(data.path());
         std::fs::create_dir(folder.tsa()).unwrap();
-        let made = open_log_key(&folder, &settings("one.example/log")).unwrap();
-        let again = open_log_key(&folder, &settings("one.example/log")).unwrap();
+        let made = open_log_key(&folder, &settings("one.example/log"), None).unwrap();
+        let again = open_log_key(&folder, &settings("one.example/log"), None).unwrap();
         assert_eq!(made.public(), again.public());
-        let renamed = open_log_key(&folder, &settings("two.example/log")).unwrap_err();
+        let renamed = open_log_key(&folder, &settings("two.example/log"), None).unwrap_err();
         assert!(renamed.to_string().contains("a log keeps its name"), "{renamed}");
         assert_eq!(policy(&made, &settings("one.example/log")).unwrap().quorum(), 0);
         let short = config::Timestamp { quorum: 1, ..settings("one.example/log") };

@@ -33,8 +33,12 @@ fn command(folder: &Path, program: &str, arguments: &[&str]) -> Command {
 }
 
 fn platform(folder: &Path, module: &str) -> Platform {
+    started(folder, ("ZEGEL_KEYS__MODULE", module))
+}
+
+fn started(folder: &Path, setting: (&str, &str)) -> Platform {
     let mut up = command(folder, env!("CARGO_BIN_EXE_zegel"), &["up", "--listen", "127.0.0.1:0"]);
-    let mut child = up.env("ZEGEL_KEYS__MODULE", module).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child = up.env(setting.0, setting.1).stdout(Stdio::piped()).spawn().unwrap();
     let mut line = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
     let url = line.trim().strip_prefix("listening on ").expect("the platform starts").to_owned();
@@ -102,6 +106,7 @@ fn an_installation_of_before_moves_into_the_module_and_keeps_what_it_stored() {
     shell(folder, &format!("{token}; (umask 077; echo 87654321 > pin); zegel keys seal; zegel check"));
     let keys = fs::read_to_string(folder.join("zegel-data/keys.toml")).unwrap();
     assert!(keys.contains("kdf = \"pkcs11\""), "{keys}");
+    all_sealed(folder);
     let running = platform(folder, MODULE);
     // The upkeep begins with the start, and runs beside it.
     let unit = folder.join("zegel-data/tsa/units/2/tsa.key");
@@ -115,4 +120,46 @@ fn an_installation_of_before_moves_into_the_module_and_keeps_what_it_stored() {
     assert!(!folder.join("zegel-data/tsa/tsa.key").exists(), "the old unit's key is still there");
     drop(running);
     shell(folder, "zegel check");
+}
+
+/// No private key of the authority or the log stands open in a file.
+fn all_sealed(folder: &Path) {
+    for name in ["ca.key", "tsa.key", "log.key"] {
+        let text = fs::read_to_string(folder.join("zegel-data/tsa").join(name)).unwrap();
+        assert!(text.starts_with("-----BEGIN ZEGEL SEALED PRIVATE KEY-----"), "{name} stands open");
+    }
+}
+
+#[test]
+fn under_a_passphrase_a_copy_of_the_data_folder_has_no_private_key() {
+    let passphrase = ("ZEGEL_KEYS__PASSPHRASE", "file:passphrase");
+    for began_open in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        let zegel = |place: &str, arguments: &[&str]| {
+            let mut command = command(folder, env!("CARGO_BIN_EXE_zegel"), arguments);
+            command.arg("--json").env(passphrase.0, place).output().unwrap().status.code()
+        };
+        for (name, text) in [("passphrase", "correct horse battery\n"), ("other", "another horse battery\n")] {
+            fs::write(folder.join(name), text).unwrap();
+            fs::set_permissions(folder.join(name), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        }
+        if began_open {
+            drop(started(folder, (passphrase.0, "")));
+            let open = fs::read_to_string(folder.join("zegel-data/tsa/tsa.key")).unwrap();
+            assert!(open.starts_with("-----BEGIN PRIVATE KEY-----"));
+            assert_eq!(zegel("file:passphrase", &["keys", "seal"]), Some(0));
+        } else {
+            drop(started(folder, passphrase));
+        }
+        all_sealed(folder);
+        let stamped = fs::read_to_string(folder.join("zegel-data/tsa/tsa.pem")).unwrap();
+        drop(started(folder, passphrase));
+        assert_eq!(fs::read_to_string(folder.join("zegel-data/tsa/tsa.pem")).unwrap(), stamped, "another authority");
+        assert_eq!(zegel("file:passphrase", &["check"]), Some(0));
+        assert_eq!(zegel("file:passphrase", &["keys", "passphrase", "--new", "file:other"]), Some(0));
+        assert_eq!(zegel("file:other", &["check"]), Some(0), "the authority was left behind");
+        assert_eq!(zegel("file:other", &["timestamp", "revoke", "--reason", "superseded"]), Some(0));
+        assert_ne!(zegel("file:passphrase", &["timestamp", "revoke", "--reason", "superseded"]), Some(0));
+    }
 }

@@ -78,7 +78,7 @@ impl Authority {
         let ca = certificates::authority(&ca_key, ca_name, now)?;
         let tsu = certificates::unit(&ca_key, &ca, &tsu_key, 1, now)?;
         let list = crl::issue(&ca_key, &ca, &[], 1, now)?;
-        folder::create(&place.folder, [&ca_key, &tsu_key], [&ca, &tsu], &list)?;
+        folder::create(&place, [&ca_key, &tsu_key], [&ca, &tsu], &list)?;
         Authority::load(place, Millis(0))
     }
 
@@ -246,7 +246,7 @@ impl Authority {
             let module = self.place.module.as_ref();
             let key = SigningKey::generate_in(module, &unit_label(number + 1), algorithm)?;
             let certificate = certificates::unit(&ca_key, ca, &key, number + 1, now)?;
-            folder::add_unit(&self.place.folder, number + 1, &key, &certificate)?;
+            folder::add_unit(&self.place, number + 1, &key, &certificate)?;
         }
         if folder::active(&self.place.folder)?.number != self.unit().number {
             let unit = read_unit(&self.place, &self.anchor)?;
@@ -257,6 +257,24 @@ impl Authority {
             replaced.destroy_key(self.place.module.as_ref())?;
         }
         Ok(done)
+    }
+
+    /// Writes the key files of an authority as its place keeps them now: sealed, where it has keys for that. Durable on return.
+    ///
+    /// # Errors
+    /// As [`Authority::load`]; each file is as it was or as it shall be.
+    pub fn keep_keys(place: impl Into<Place>) -> Result<(), TsaError> {
+        let place = place.into();
+        let _alone = folder::lock(&place.folder)?;
+        folder::keep_keys(&place)
+    }
+
+    /// Whether every key is sealed or in a module, so that a copy of the folder has none.
+    ///
+    /// # Errors
+    /// [`TsaError::Io`].
+    pub fn is_guarded(&self) -> Result<bool, TsaError> {
+        folder::is_guarded(&self.place.folder)
     }
 
     /// Whether the CA's own key is in a security module; an authority that was made before there was one keeps its file.
@@ -348,7 +366,7 @@ impl fmt::Debug for Authority {
 /// The active unit with its key, checked against the CA.
 fn read_unit(place: &Place, anchor: &TrustAnchor) -> Result<Unit, TsaError> {
     let active = folder::active(&place.folder)?;
-    let (certificate, key) = (active.certificate()?, active.key(place.module.as_ref())?);
+    let (certificate, key) = (active.certificate()?, active.key(place)?);
     anchor.check_unit(&certificate)?;
     if !key.belongs_to(&certificate.tbs_certificate.subject_public_key_info)? {
         return Err(TsaError::Authority("key and certificate of the time-stamping unit do not belong together"));

@@ -7,7 +7,8 @@
 //! units/<n>/tsa.pem tsa.key   unit n, from 2 on, made whole by a rename; the highest number is the active one
 //! starts/              see `floor`
 //! ```
-//! Keys are PKCS#8 in PEM with mode 0600, or are in a security module, and their URI (RFC 7512) stands in the file. One unit is active at a time; when it is replaced its key is deleted and its
+//! Keys are PKCS#8 in PEM with mode 0600, sealed where the place has keys for that (module
+//! `key_text`), or are in a security module, and their URI (RFC 7512) stands in the file. One unit is active at a time; when it is replaced its key is deleted and its
 //! certificate stays, because old tokens without certificates inside are verified with it.
 
 use super::TsaError;
@@ -15,6 +16,7 @@ use super::certificates;
 use super::signing::SigningKey;
 use super::verify::TrustAnchor;
 use crate::file;
+use crate::key_text;
 use crate::module::{self, Module, ModuleError};
 use std::fmt;
 use std::fs;
@@ -22,6 +24,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use x509_cert::Certificate;
+use zegel_core::Keys;
 use zeroize::Zeroizing;
 
 pub(super) const CA_CERTIFICATE: &str = "ca.pem";
@@ -36,13 +39,20 @@ const UNITS: &str = "units";
 pub struct Place {
     pub(super) folder: PathBuf,
     pub(super) module: Option<Arc<dyn Module>>,
+    pub(super) keys: Option<Arc<dyn Keys>>,
 }
 
 impl Place {
     /// A folder whose keys are in a module, if there is one.
     #[must_use]
     pub fn new(folder: &Path, module: Option<Arc<dyn Module>>) -> Place {
-        Place { folder: folder.to_owned(), module }
+        Place { folder: folder.to_owned(), module, keys: None }
+    }
+
+    /// The same place, whose key files are sealed with these keys from now on; plain ones are read as before.
+    #[must_use]
+    pub fn sealed_with(self, keys: Arc<dyn Keys>) -> Place {
+        Place { keys: Some(keys), ..self }
     }
 }
 
@@ -88,8 +98,8 @@ impl UnitFolder {
         certificates::from_pem(&read_text(&self.path.join(TSU_CERTIFICATE))?)
     }
 
-    pub(super) fn key(&self, module: Option<&Arc<dyn Module>>) -> Result<SigningKey, TsaError> {
-        read_key(&self.path.join(TSU_KEY), module)
+    pub(super) fn key(&self, place: &Place) -> Result<SigningKey, TsaError> {
+        read_key(&self.path.join(TSU_KEY), place)
     }
 
     /// Deletes the private key: a unit that is replaced stamps nothing any more. In a module first, so that what a crash leaves
@@ -135,8 +145,8 @@ pub(super) fn active(folder: &Path) -> Result<UnitFolder, TsaError> {
 }
 
 /// Writes the next unit, durable on return. When another process wrote one of that number meanwhile, that one stays.
-pub(super) fn add_unit(folder: &Path, number: u32, key: &SigningKey, unit: &Certificate) -> Result<(), TsaError> {
-    let place = folder.join(UNITS);
+pub(super) fn add_unit(at: &Place, number: u32, key: &SigningKey, unit: &Certificate) -> Result<(), TsaError> {
+    let place = at.folder.join(UNITS);
     match fs::create_dir(&place) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
             return Err(TsaError::Io { path: place, source: error });
@@ -145,7 +155,7 @@ pub(super) fn add_unit(folder: &Path, number: u32, key: &SigningKey, unit: &Cert
     }
     let path = place.join(number.to_string());
     let building = building_folder(&path)?;
-    write(&building.join(TSU_KEY), key.to_text()?.as_bytes(), file::PRIVATE)?;
+    write(&building.join(TSU_KEY), key.to_text(at)?.as_bytes(), file::PRIVATE)?;
     write(&building.join(TSU_CERTIFICATE), certificates::pem(unit)?.as_bytes(), file::PUBLIC)?;
     match fs::rename(&building, &path) {
         Err(error) if is_taken(&error) => {
@@ -161,20 +171,21 @@ pub(super) fn add_unit(folder: &Path, number: u32, key: &SigningKey, unit: &Cert
 
 /// Writes a whole new authority by one rename: a crash leaves all of it or none.
 pub(super) fn create(
-    folder: &Path,
+    place: &Place,
     keys: [&SigningKey; 2],
     certificates: [&Certificate; 2],
     list: &[u8],
 ) -> Result<(), TsaError> {
+    let folder = &place.folder;
     let building = building_folder(folder)?;
     let [ca, tsu] = certificates;
-    write(&building.join(CA_KEY), keys[0].to_text()?.as_bytes(), file::PRIVATE)?;
-    write(&building.join(TSU_KEY), keys[1].to_text()?.as_bytes(), file::PRIVATE)?;
+    write(&building.join(CA_KEY), keys[0].to_text(place)?.as_bytes(), file::PRIVATE)?;
+    write(&building.join(TSU_KEY), keys[1].to_text(place)?.as_bytes(), file::PRIVATE)?;
     write(&building.join(CA_CERTIFICATE), certificates::pem(ca)?.as_bytes(), file::PUBLIC)?;
     write(&building.join(TSU_CERTIFICATE), certificates::pem(tsu)?.as_bytes(), file::PUBLIC)?;
     write(&building.join(CA_LIST), list, file::PUBLIC)?;
     fs::rename(&building, folder).map_err(|source| match source {
-        source if is_taken(&source) => TsaError::Exists(folder.to_owned()),
+        source if is_taken(&source) => TsaError::Exists(folder.clone()),
         source => TsaError::Io { path: folder.to_owned(), source },
     })?;
     file::sync_folder_of(folder).map_err(|source| TsaError::Io { path: folder.to_owned(), source })
@@ -192,7 +203,7 @@ pub(super) fn ca(folder: &Path) -> Result<(TrustAnchor, String), TsaError> {
 
 /// The CA's key, checked against its certificate.
 pub(super) fn ca_key(place: &Place, ca: &TrustAnchor) -> Result<SigningKey, TsaError> {
-    let key = read_key(&place.folder.join(CA_KEY), place.module.as_ref())?;
+    let key = read_key(&place.folder.join(CA_KEY), place)?;
     if !key.belongs_to(&ca.certificate().tbs_certificate.subject_public_key_info)? {
         return Err(TsaError::Authority("key and certificate of the authority do not belong together"));
     }
@@ -243,8 +254,28 @@ pub(super) fn check_private(folder: &Path) -> Result<(), TsaError> {
     Ok(())
 }
 
-fn read_key(path: &Path, module: Option<&Arc<dyn Module>>) -> Result<SigningKey, TsaError> {
-    SigningKey::from_text(&read_text(path)?, module)
+fn read_key(path: &Path, place: &Place) -> Result<SigningKey, TsaError> {
+    SigningKey::from_text(&read_text(path)?, place)
+}
+
+/// Writes the keys of CA and active unit as the place keeps them now.
+pub(super) fn keep_keys(place: &Place) -> Result<(), TsaError> {
+    for path in [place.folder.join(CA_KEY), active(&place.folder)?.path.join(TSU_KEY)] {
+        let text = read_key(&path, place)?.to_text(place)?;
+        file::replace(&path, text.as_bytes(), file::PRIVATE).map_err(|source| TsaError::Io { path, source })?;
+    }
+    Ok(())
+}
+
+/// Whether no key stands in a file for everybody who has the file.
+pub(super) fn is_guarded(folder: &Path) -> Result<bool, TsaError> {
+    for path in [folder.join(CA_KEY), active(folder)?.path.join(TSU_KEY)] {
+        let text = read_text(&path)?;
+        if !module::is_uri(&text) && !key_text::is_sealed(&text) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn read_text(path: &Path) -> Result<Zeroizing<String>, TsaError> {

@@ -6,6 +6,8 @@
 
 use super::TsaError;
 use super::digest::Digest;
+use super::folder::Place;
+use crate::key_text;
 use crate::module::{self, Module, ModuleError, ModuleKey};
 use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
 use aws_lc_rs::rand::SystemRandom;
@@ -132,11 +134,11 @@ impl SigningKey {
     }
 
     /// Reads what [`SigningKey::to_text`] gives.
-    pub(super) fn from_text(text: &str, module: Option<&Arc<dyn Module>>) -> Result<SigningKey, TsaError> {
+    pub(super) fn from_text(text: &str, place: &Place) -> Result<SigningKey, TsaError> {
         if !module::is_uri(text) {
-            return SigningKey::from_pem(text);
+            return SigningKey::from_pem(&key_text::opened(text, place.keys.as_deref())?);
         }
-        let key = module.ok_or(ModuleError::Absent)?.signing_key(text.trim_end())?;
+        let key = place.module.as_ref().ok_or(ModuleError::Absent)?.signing_key(text.trim_end())?;
         Ok(SigningKey::Module(key))
     }
 
@@ -158,8 +160,8 @@ impl SigningKey {
         Ok(SigningKey::Ec(key, Algorithm::P384))
     }
 
-    /// PKCS#8 in PEM, or the URI of a key in a module.
-    pub(super) fn to_text(&self) -> Result<Zeroizing<String>, TsaError> {
+    /// PKCS#8 in PEM, sealed where the place has keys for that; or the URI of a key in a module.
+    pub(super) fn to_text(&self, place: &Place) -> Result<Zeroizing<String>, TsaError> {
         const FAILED: TsaError = TsaError::Authority("a key could not be written");
         let pkcs8: Zeroizing<Vec<u8>> = match self {
             SigningKey::Rsa(key) => {
@@ -170,7 +172,8 @@ impl SigningKey {
             SigningKey::Module(key) => return Ok(Zeroizing::new(format!("{}\n", key.uri()))),
         };
         let text = der::pem::encode_string(KEY_LABEL, der::pem::LineEnding::LF, &pkcs8);
-        text.map(Zeroizing::new).map_err(|_| FAILED)
+        let text = text.map(Zeroizing::new).map_err(|_| FAILED)?;
+        Ok(key_text::kept(&text, place.keys.as_deref())?)
     }
 
     pub(super) fn is_in_module(&self) -> bool {

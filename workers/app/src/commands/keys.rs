@@ -4,8 +4,11 @@ use super::Place;
 use crate::cli::Keys;
 use crate::failed::Failed;
 use crate::folder::Folder;
+use crate::stamping;
 use crate::term::Report;
 use serde_json::json;
+use std::sync::Arc;
+use zegel_crypto::tsa::Authority;
 use zegel_crypto::{Keyring, SealUnder};
 use zegel_embedded::Lock;
 
@@ -57,7 +60,14 @@ fn seal(folder: &Folder, under: &SealUnder, told: &str) -> Result<Report, Failed
     // A platform that was started with the old passphrase could not read the file any more.
     let _nobody_else = Lock::take(&folder.database()).map_err(|error| Failed::Failure(error.to_string()))?;
     let keys: Keyring = folder.open_keys()?;
-    keys.seal_file(under).map_err(|error| Failed::Failure(error.to_string()))?;
+    let failure = |error: String| Failed::Failure(error);
+    keys.seal_file(under).map_err(|error| failure(error.to_string()))?;
+    let keys = Arc::new(keys);
+    if folder.tsa().join("ca.pem").exists() {
+        let place = folder.authority_under(Some(&keys))?;
+        Authority::keep_keys(place).map_err(|error| failure(error.to_string()))?;
+    }
+    stamping::keep_log_key(folder, crate::folder::sealing(&keys).as_deref())?;
     let told = format!("{} is {told}", folder.keys().display());
     Ok(Report::new(json!({ "sealed": true }), told))
 }
