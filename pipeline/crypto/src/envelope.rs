@@ -3,14 +3,18 @@
 //! What is looked at is only what stands around the ciphertext, because it could name the sender: the content must be plain
 //! data (a SignedData inside would carry the signer's certificate; one that is passed off as plain data cannot be seen), there must be one RecipientInfo, for the recipient's
 //! certificate, no OriginatorInfo and no attributes, and with key agreement the originator's key must be one for this
-//! message. Keys and content are not touched; whether they open is between the sender and the recipient.
+//! message (a lasting one that is passed off as such cannot be told). Algorithms are those of a list, with the parameters that they
+//! have to have: AES in CBC; RSA, or ECDH with AES key wrap. So nothing passes in clear, under a cipher that is broken, or with free text.
+//! Keys and content are not touched; whether they open is between the sender and the recipient.
 //!
 //! Failure: [`EnvelopeError`] with the rule; no content, no name.
 
+mod algorithms;
 mod seal;
 
 pub use seal::{open, seal};
 
+use crate::small_sets;
 use cms::content_info::ContentInfo;
 use cms::enveloped_data::{
     EnvelopedData, KeyAgreeRecipientIdentifier, OriginatorIdentifierOrKey, RecipientIdentifier, RecipientInfo,
@@ -36,6 +40,9 @@ pub enum EnvelopeError {
     /// The envelope says where it comes from.
     #[error("envelope carries originator information, attributes or a lasting key of its sender")]
     Originator,
+    /// It is sealed with other algorithms or parameters than those that pass.
+    #[error("envelope is not sealed with AES in CBC for RSA or ECDH, or has other parameters")]
+    Algorithm,
     /// There is another recipient, or more than one.
     #[error("envelope is not for the one recipient alone")]
     Recipient,
@@ -85,6 +92,9 @@ impl SealedFor {
     /// # Errors
     /// The first rule of the module's header that they break.
     pub fn check(&self, der: &[u8]) -> Result<(), EnvelopeError> {
+        if !small_sets::are_small(der) {
+            return Err(EnvelopeError::Form);
+        }
         let content = ContentInfo::from_der(der).map_err(|_| EnvelopeError::Form)?;
         if content.content_type != ID_ENVELOPED_DATA {
             return Err(EnvelopeError::Form);
@@ -97,10 +107,10 @@ impl SealedFor {
         if envelope.originator_info.is_some() || envelope.unprotected_attrs.is_some() {
             return Err(EnvelopeError::Originator);
         }
-        match envelope.recip_infos.0.as_slice() {
-            [recipient] => self.check_recipient(recipient),
-            _ => Err(EnvelopeError::Recipient),
-        }
+        let [recipient] = envelope.recip_infos.0.as_slice() else { return Err(EnvelopeError::Recipient) };
+        self.check_recipient(recipient)?;
+        let known = algorithms::seals_key(recipient) && algorithms::seals_content(&envelope.encrypted_content);
+        known.then_some(()).ok_or(EnvelopeError::Algorithm)
     }
 
     fn check_recipient(&self, recipient: &RecipientInfo) -> Result<(), EnvelopeError> {
@@ -194,6 +204,16 @@ mod tests {
         let mut signed = good.clone();
         signed[place + data.len() - 1] = 2;
         assert_eq!(pem("recipient").check(&signed), Err(EnvelopeError::Inside));
+        openssl(at, "cms -encrypt -des3 -binary -in text -outform DER -out weak recipient.pem");
+        assert_eq!(pem("recipient").check(&std::fs::read(at.join("weak")).unwrap()), Err(EnvelopeError::Algorithm));
+        // AES-256 in CBC (2.16.840.1.101.3.4.1.42) named as something else, and an initialisation vector that is a text.
+        let cipher = hex::decode("060960864801650304012a0410").unwrap();
+        let place = good.windows(cipher.len()).position(|window| window == cipher).unwrap();
+        for (offset, byte) in [(10, 99), (11, 0x0c)] {
+            let mut named = good.clone();
+            named[place + offset] = byte;
+            assert_eq!(pem("recipient").check(&named), Err(EnvelopeError::Algorithm));
+        }
         openssl(at, "cms -sign -in text -binary -nodetach -signer other.pem -inkey other.key -outform DER -out signed");
         assert_eq!(pem("recipient").check(&std::fs::read(at.join("signed")).unwrap()), Err(EnvelopeError::Form));
         for cut in [0, 1, 20, good.len() - 1] {

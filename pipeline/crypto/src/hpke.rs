@@ -77,6 +77,12 @@ impl SealKey {
         &self.0
     }
 
+    /// Whether something can be sealed for it: not one of the few points for which every secret is zero (RFC 7748, section 6.1).
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        self.seal(&[1; KEY], b"", b"", b"").is_ok()
+    }
+
     /// Seals `plain`; `material` as in the module's header.
     ///
     /// # Errors

@@ -206,7 +206,13 @@ impl Keyring {
     /// As [`Keyring::load`]; the keys are as they were.
     pub fn refresh(&self) -> Result<(), KeyringError> {
         let Some(path) = &self.path else { return Ok(()) };
-        let next = State::prepare(self.sealing().read(path)?);
+        let mut seal = self.sealing();
+        if seal.key.is_some() && !sealed::is_sealed(&read_file(path)?) {
+            // An open copy of before, put back: what is added to it would lie open too.
+            return Err(KeyringError::Format { path: path.clone(), rule: "it was sealed, and is not any more" });
+        }
+        let next = State::prepare(seal.read(path)?);
+        drop(seal);
         *self.state.write().unwrap_or_else(PoisonError::into_inner) = next;
         Ok(())
     }

@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod file;
+mod small_sets;
 #[cfg(test)]
 mod vectors_tests;
 

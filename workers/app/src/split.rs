@@ -58,7 +58,7 @@ pub fn cut(document: &ProjectDocument, file: &Path) -> Result<Vec<u8>, Failed> {
     let wrong = |what: String| Failed::Usage(format!("{}: {what}", file.display()));
     let Some(terms) = &document.split else { return Err(wrong("the project is not split".to_owned())) };
     let bytes = fs::read(file).map_err(at(file))?;
-    let sheet = read(&bytes).ok_or_else(|| wrong("it is not CSV with a header, in UTF-8".to_owned()))?;
+    let sheet = read(&bytes).map_err(&wrong)?;
     if sheet.header.contains(&terms.row) {
         return Err(wrong(format!("it has a column {:?} already, which this program makes", terms.row)));
     }
@@ -110,9 +110,9 @@ pub fn join(delivered: &Path, sealed: &Path, identity: &Identity) -> Result<Vec<
     let wrong = |what: &str| Failed::Failure(format!("{}: {what}", sealed.display()));
     let opened =
         envelope::open(identity, &fs::read(sealed).map_err(at(sealed))?).map_err(|error| wrong(&error.to_string()))?;
-    let medical = read(&opened).ok_or_else(|| wrong("what is inside is not CSV with a header"))?;
+    let medical = read(&opened).map_err(|why| wrong(&format!("inside, {why}")))?;
     let tokens = fs::read(delivered).map_err(at(delivered))?;
-    let mut tokens = read(&tokens).ok_or_else(|| wrong("what was delivered with it is not CSV with a header"))?;
+    let mut tokens = read(&tokens).map_err(|why| wrong(&format!("what was delivered with it: {why}")))?;
     let linked = medical.header.first().and_then(|row| tokens.header.iter().position(|column| column == row));
     let place = linked.ok_or_else(|| wrong("it belongs to another delivery: no column links the two"))?;
     let mut by_number: HashMap<String, &[String]> = HashMap::new();
@@ -135,16 +135,22 @@ pub fn join(delivered: &Path, sealed: &Path, identity: &Identity) -> Result<Vec<
 }
 
 /// A CSV file in UTF-8, whatever parts its columns: of four usual characters the one that the header has most often.
-fn read(bytes: &[u8]) -> Option<Sheet> {
-    let text = std::str::from_utf8(bytes).ok()?;
+fn read(bytes: &[u8]) -> Result<Sheet, String> {
+    const FORM: &str = "it is not CSV with a header, in UTF-8";
+    let text = std::str::from_utf8(bytes).map_err(|_| FORM)?;
     let text = text.trim_start_matches('\u{feff}');
-    let first = text.lines().next()?;
-    let delimiter = b",;\t|".iter().rev().max_by_key(|mark| first.bytes().filter(|byte| byte == *mark).count())?;
-    let mut reader = csv::ReaderBuilder::new().delimiter(*delimiter).has_headers(false).from_reader(text.as_bytes());
-    let mut rows = reader.records().map(|row| row.ok().map(|row| row.iter().map(str::to_owned).collect::<Vec<_>>()));
-    let header = rows.next()??;
-    let rows = rows.collect::<Option<Vec<_>>>()?;
-    Some(Sheet { header, rows })
+    let first = text.lines().next().ok_or(FORM)?;
+    let delimiter = b",;\t|".iter().rev().max_by_key(|mark| first.bytes().filter(|byte| byte == *mark).count());
+    let delimiter = *delimiter.ok_or(FORM)?;
+    let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).has_headers(false).from_reader(text.as_bytes());
+    // The number of the row, and nothing of what stands in it.
+    let wrong = |number: usize| format!("row {number} has not as many values as the header, or is no CSV");
+    let mut rows = reader.records().enumerate().map(|(number, row)| {
+        row.map_err(|_| wrong(number)).map(|row| row.iter().map(str::to_owned).collect::<Vec<_>>())
+    });
+    let header = rows.next().ok_or(FORM)??;
+    let rows = rows.collect::<Result<Vec<_>, _>>()?;
+    Ok(Sheet { header, rows })
 }
 
 fn write(sheet: &Sheet) -> Vec<u8> {

@@ -23,6 +23,7 @@ use std::sync::Arc;
 use zegel_crypto::Secret32;
 use zegel_crypto::envelope::SealedFor;
 use zegel_crypto::hpke::{OpenKey, SealKey};
+use zegel_crypto::pseudonym::escrow::Opener;
 use zegel_crypto::pseudonym::{Draw, EncodeKeys, Needed, OneWay, PseudonymRoot, RowNumbers, Scope};
 
 /// The first generation of keys; a rotation raises it, and tokens carry it.
@@ -405,7 +406,7 @@ impl CompiledProject {
     /// None where this process lacks a key; its constructor has seen to it that it does not.
     fn escrow(&self, scope: &Scope<'_>) -> Work {
         let maker = match (&self.open_key, &self.encode_only, self.seal_key) {
-            (Some(key), _, _) if self.decodes_only => return Work::Opened(key.clone()),
+            (Some(key), _, _) if self.decodes_only => return Work::Opened(Box::new(Opener::new(key.clone(), scope))),
             (_, Some(keys), Some(seal_key)) => keys.escrow(scope, seal_key),
             (_, None, Some(seal_key)) => Some(self.root.escrow(scope, seal_key)),
             (_, _, None) => None,

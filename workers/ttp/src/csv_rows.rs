@@ -192,10 +192,10 @@ fn header(run: &Run<'_>, input: &mut dyn BufRead) -> Result<(Vec<String>, u8), T
     best.map(|(_, names, delimiter)| (names, delimiter)).ok_or_else(|| neither().into())
 }
 
-/// What may part columns: what the project states, or what is found; only commas come back.
+/// What may part columns: what the project states, or what is found; what comes back may have been through a spreadsheet.
 fn delimiters(run: &Run<'_>) -> &'static [u8] {
     match run.project.text.delimiter {
-        _ if run.is_back() => b",",
+        _ if run.is_back() => &DELIMITERS,
         None => &DELIMITERS,
         Some(Delimiter::Comma) => b",",
         Some(Delimiter::Semicolon) => b";",
@@ -277,6 +277,9 @@ fn columns_back(run: &Run<'_>, names: &[String]) -> Result<Vec<Column>, Reason> 
         if !names.iter().any(|name| name == COLUMN) {
             return Err(refusal("ZGL-TTP-MISSING", format!("missing: {COLUMN}")));
         }
+    } else if !names.iter().any(|name| fields.iter().any(|field| field.output_name() == name)) {
+        // Copied as it is it would look as if it had been decoded.
+        return Err(refusal("ZGL-TTP-MISSING", "missing: every column of the project"));
     }
     let column = |(place, name): (usize, &String)| {
         let field = fields.iter().position(|field| field.output_name() == name && field.action != ActionName::Drop);

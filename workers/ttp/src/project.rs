@@ -290,7 +290,7 @@ impl ProjectDocument {
                 "fields are 1 to 1,000",
             ),
             (
-                self.decode_key.as_deref().is_none_or(|pem| SealKey::from_pem(pem).is_ok()),
+                self.decode_key.as_deref().is_none_or(|pem| SealKey::from_pem(pem).is_ok_and(|key| key.is_sound())),
                 "decode_key is no X25519 key in PEM, as openssl pkey -pubout writes it",
             ),
             (

@@ -30,6 +30,8 @@ const ANSWER_WITHIN_MS: i64 = 2 * 60 * 60 * 1_000;
 /// Rows that one clearing looks at; a full look is followed by the next.
 const CLEARED: usize = 100;
 const TIMER: &str = "quarantine";
+/// With so many held, what strangers send is answered and no more listed: they must not push out what others may have released.
+const STRANGERS_MAX: u64 = 100;
 /// Refusals of those who have no part in the project, or name an exchange that is none.
 const STRANGERS: [&str; 3] = ["ZGL-TTP-SENDER", "ZGL-RETURN-RECIPIENT", "ZGL-RETURN-HANDLE"];
 const ENTRY: u8 = b'q';
@@ -136,10 +138,13 @@ impl Quarantine {
             return Ok(());
         }
         let Quarantine { owner, head } = self;
-        head.last += 1;
-        head.held += 1;
         let is_stranger = STRANGERS.contains(&reason.code.as_str())
             || !ttp.book().knows(&inbound.project, &inbound.sender, inbound.handle.is_some());
+        if is_stranger && head.held >= STRANGERS_MAX {
+            return Ok(());
+        }
+        head.last += 1;
+        head.held += 1;
         let row = row(inbound, reason, !is_stranger, context.now);
         effects.put(QUARANTINE, *owner, sub(ENTRY, head.last), &row)?;
         if row.kept && inbound.part.content == Content::Attached {

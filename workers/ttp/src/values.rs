@@ -17,10 +17,8 @@ use chrono::Datelike;
 use schemas::ids::{self, Ssin};
 use std::borrow::Cow;
 use std::io::Write;
-use std::sync::Arc;
 use zegel_crypto::envelope::SealedFor;
-use zegel_crypto::hpke::OpenKey;
-use zegel_crypto::pseudonym::escrow::open;
+use zegel_crypto::pseudonym::escrow::Opener;
 use zegel_crypto::pseudonym::{Draw, Escrow, NONCE, OneWay, Randomised, Reversible, SsinCipher};
 
 /// A value that breaks its rule.
@@ -51,7 +49,7 @@ pub(crate) enum Work {
     OneWay(Box<OneWay>),
     Escrow(Box<Escrow>),
     /// Undone with the decode role's key alone, by whoever has no other.
-    Opened(Arc<OpenKey>),
+    Opened(Box<Opener>),
     Random(Box<Randomised>),
     Ssin(Box<SsinCipher>),
     Id(Ids),
@@ -251,7 +249,7 @@ impl Cell {
         match &mut self.work {
             Work::Reversible(maker) => out.extend_from_slice(&maker.decode(token).map_err(|_| TOKEN)?),
             Work::Escrow(maker) => out.extend_from_slice(&maker.decode(token).map_err(|_| TOKEN)?),
-            Work::Opened(key) => out.extend_from_slice(&open(key, token).map_err(|_| TOKEN)?),
+            Work::Opened(opener) => out.extend_from_slice(&opener.open(token).map_err(|_| TOKEN)?),
             Work::Random(maker) => out.extend_from_slice(&maker.decode(token).map_err(|_| TOKEN)?),
             Work::Ssin(cipher) => cipher.decode(token, out).map_err(|_| TOKEN)?,
             Work::Id(ids) => ids.decode(token, out)?,

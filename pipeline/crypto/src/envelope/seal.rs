@@ -172,7 +172,7 @@ fn opened(identity: &Identity, der: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     Some(text)
 }
 
-fn is_oaep(algorithm: &AlgorithmIdentifierOwned) -> bool {
+pub(super) fn is_oaep(algorithm: &AlgorithmIdentifierOwned) -> bool {
     let params = algorithm.parameters.as_ref().and_then(|params| params.to_der().ok());
     let known = [&OAEP_PARAMS[..], &OAEP_PARAMS_BARE];
     algorithm.oid == RSAES_OAEP && params.is_some_and(|params| known.contains(&&params[..]))

@@ -154,7 +154,7 @@ impl EncodeKeys {
     #[must_use]
     pub fn escrow(&self, scope: &Scope<'_>, seal_key: SealKey) -> Option<Escrow> {
         let key = bytes(self.found(scope)?.escrow.as_ref()?)?;
-        Some(Escrow::new(self.one_way(scope)?, &key, seal_key))
+        Some(Escrow::new(self.one_way(scope)?, &key, scope, seal_key))
     }
 
     fn found(&self, scope: &Scope<'_>) -> Option<&KeyText> {
@@ -209,7 +209,7 @@ mod tests {
         let file: FileText = toml::from_str(&text).unwrap();
         for secret in [&file.key[0].key, file.key[0].escrow.as_ref().unwrap()] {
             let stolen = OpenKey::from_bytes(&bytes(secret).unwrap()).unwrap();
-            assert!(super::super::escrow::open(&stolen, &made).is_err());
+            assert!(super::super::escrow::Opener::new(Arc::new(stolen), &whole).open(&made).is_err());
         }
         assert!(!made.contains("85061511796") && made.starts_with("E1.1-"));
         let plain = root.encode_keys(RECIPIENT, 1, [needed("ssin", None, false)]);

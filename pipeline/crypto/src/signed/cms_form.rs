@@ -3,6 +3,7 @@
 use super::certificate::{ecdsa, may_sign, millis, time};
 use super::{Identity, Key, SignedError, SignerCertificate, Verified};
 use crate::hash::sha256;
+use crate::small_sets;
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_ASN1, ECDSA_P384_SHA256_ASN1, RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey,
     VerificationAlgorithm,
@@ -85,6 +86,7 @@ pub(super) fn open(bytes: &[u8]) -> Result<(Vec<u8>, Verified), SignedError> {
 fn signed_data(bytes: &[u8]) -> Result<SignedData, SignedError> {
     let info = ContentInfo::from_der(bytes)?;
     ensure(info.content_type == ID_SIGNED_DATA, "it is not signed data")?;
+    ensure(small_sets::are_small(info.content.value()), "it holds more than a signature does")?;
     let signed = info.content.decode_as::<SignedData>()?;
     ensure(signed.encap_content_info.econtent_type == ID_DATA, "it is over something else than plain data")?;
     Ok(signed)

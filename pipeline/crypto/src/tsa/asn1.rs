@@ -1,8 +1,10 @@
 //! The few ASN.1 types of RFC 3161 and RFC 5035 that the libraries lack, or have without milliseconds.
 
 use super::TsaError;
+use crate::small_sets;
 use cms::cert::x509::ext::pkix::name::{GeneralName, GeneralNames};
 use cms::content_info::ContentInfo;
+use cms::signed_data::SignedData;
 use const_oid::ObjectIdentifier;
 use der::asn1::{Int, OctetString};
 use der::{DateTime, DecodeValue, EncodeValue, ErrorKind, FixedTag, Header, Length, Reader, Sequence, Tag, Writer};
@@ -164,6 +166,14 @@ pub(super) struct EssCertIdV2 {
 pub(super) struct IssuerSerial {
     pub(super) issuer: GeneralNames,
     pub(super) serial_number: SerialNumber,
+}
+
+/// What a token signs and who, once it is known not to stop the decoder (see `small_sets`).
+pub(super) fn signed_data(token: &ContentInfo) -> Result<SignedData, TsaError> {
+    if !small_sets::are_small(token.content.value()) {
+        return Err(TsaError::Refused("token holds more than a token does"));
+    }
+    Ok(token.content.decode_as::<SignedData>()?)
 }
 
 /// The token of a response that grants one (RFC 3161: status 0 or 1).

@@ -6,7 +6,7 @@
 //! ESSCertID is refused, unless the roots say that tokens of old are to be read, and then the result says that it is weak.
 //! Revocation is the caller's to look at, with the lists of the issuers: the token's path names them all.
 
-use super::asn1::{SigningCertificateV2, TST_INFO, granted};
+use super::asn1::{SigningCertificateV2, TST_INFO, granted, signed_data};
 use super::ber;
 use super::certificates::{all_from_pem, valid_at};
 use super::signing::verify_signature;
@@ -19,7 +19,7 @@ use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use aws_lc_rs::signature::{RSA_PKCS1_2048_8192_SHA1_FOR_LEGACY_USE_ONLY, UnparsedPublicKey};
 use cms::cert::CertificateChoices;
 use cms::content_info::ContentInfo;
-use cms::signed_data::{SignedData, SignerIdentifier, SignerInfo};
+use cms::signed_data::{SignerIdentifier, SignerInfo};
 use const_oid::ObjectIdentifier;
 use const_oid::db::rfc5911::{
     ID_AA_SIGNING_CERTIFICATE, ID_AA_SIGNING_CERTIFICATE_V_2, ID_CONTENT_TYPE, ID_MESSAGE_DIGEST, ID_SIGNED_DATA,
@@ -107,7 +107,7 @@ impl Roots {
             Err(_) => ContentInfo::from_der(&token)?,
         };
         ensure(token.content_type == ID_SIGNED_DATA, "token is not signed data")?;
-        let signed = token.content.decode_as::<SignedData>()?;
+        let signed = signed_data(&token)?;
         let (info, content) = content_of(&signed)?;
         check_imprint(&info, digest, hash)?;
         let [signer] = signed.signer_infos.0.as_slice() else {

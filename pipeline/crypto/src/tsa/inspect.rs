@@ -1,13 +1,13 @@
 //! What requests and responses say, without any trust in it: for texts that name a time, and for comparisons.
 
-use super::asn1::granted;
+use super::asn1::{granted, signed_data};
 use super::certificates::{all_from_pem, millis};
 use super::encode::{SEQUENCE, element};
 use super::verify::{content_of, unsigned};
 use super::{Digest, TsaError};
 use crate::hash::sha256;
 use cms::cert::CertificateChoices;
-use cms::signed_data::{SignedData, SignerIdentifier};
+use cms::signed_data::SignerIdentifier;
 use der::{Decode, Encode};
 use schemas::{Millis, Sha256};
 use x509_tsp::{TimeStampReq, TimeStampResp};
@@ -18,7 +18,7 @@ use x509_tsp::{TimeStampReq, TimeStampResp};
 /// [`TsaError::Der`], [`TsaError::Refused`] when it holds no token.
 pub fn gen_time(response: &[u8]) -> Result<Millis, TsaError> {
     let response = TimeStampResp::from_der(response)?;
-    let signed = granted(&response)?.content.decode_as::<SignedData>()?;
+    let signed = signed_data(granted(&response)?)?;
     let (info, _) = content_of(&signed)?;
     Ok(info.gen_time.at())
 }
@@ -36,7 +36,7 @@ pub fn response_of(token: &[u8]) -> Vec<u8> {
 /// As [`gen_time`]; [`TsaError::Refused`] when the certificate is not in the token.
 pub fn unit_ends(response: &[u8]) -> Result<Millis, TsaError> {
     let response = TimeStampResp::from_der(response)?;
-    let signed = granted(&response)?.content.decode_as::<SignedData>()?;
+    let signed = signed_data(granted(&response)?)?;
     let signer = signed.signer_infos.0.as_slice().first();
     let Some(SignerIdentifier::IssuerAndSerialNumber(id)) = signer.map(|signer| &signer.sid) else {
         return Err(TsaError::Refused("signer is not named by issuer and serial"));
@@ -57,7 +57,7 @@ pub fn unit_ends(response: &[u8]) -> Result<Millis, TsaError> {
 /// As [`gen_time`]; [`TsaError::Refused`] when it is none of the profile.
 pub fn imprint_digest(response: &[u8]) -> Result<Digest, TsaError> {
     let response = TimeStampResp::from_der(response)?;
-    let signed = granted(&response)?.content.decode_as::<SignedData>()?;
+    let signed = signed_data(granted(&response)?)?;
     let (info, _) = content_of(&signed)?;
     let digest = Digest::named(&info.message_imprint.hash_algorithm);
     digest.ok_or(TsaError::Refused("token is over a digest that is not of the profile"))
@@ -69,7 +69,7 @@ pub fn imprint_digest(response: &[u8]) -> Result<Digest, TsaError> {
 /// As [`gen_time`].
 pub fn serial(response: &[u8]) -> Result<String, TsaError> {
     let response = TimeStampResp::from_der(response)?;
-    let signed = granted(&response)?.content.decode_as::<SignedData>()?;
+    let signed = signed_data(granted(&response)?)?;
     let (info, _) = content_of(&signed)?;
     Ok(decimal(&unsigned(info.serial_number.as_bytes())))
 }

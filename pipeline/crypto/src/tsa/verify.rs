@@ -5,7 +5,7 @@
 //! Certificates are judged at genTime, so an old token stays good after they end. For other authorities' tokens see
 //! `foreign`.
 
-use super::asn1::{SigningCertificateV2, TST_INFO, TstInfo, granted};
+use super::asn1::{SigningCertificateV2, TST_INFO, TstInfo, granted, signed_data};
 use super::certificates::{all_from_pem, from_pem, may_stamp_at, valid_at};
 use super::signing::verify_signature;
 use super::{Digest, TsaError};
@@ -178,7 +178,7 @@ pub fn verify_imprint(
     let response = TimeStampResp::from_der(response)?;
     let token = granted(&response)?;
     ensure(token.content_type == ID_SIGNED_DATA, "token is not signed data")?;
-    let signed = token.content.decode_as::<SignedData>()?;
+    let signed = signed_data(token)?;
     let (info, content) = content_of(&signed)?;
     check_imprint(&info, digest, hash)?;
 

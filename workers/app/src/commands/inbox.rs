@@ -9,7 +9,8 @@ use crate::split;
 use crate::submit;
 use crate::term::{Report, row, table};
 use serde_json::{Value, json};
-use std::fs::{self, File};
+use std::fs::File;
+use std::io::{ErrorKind, Write};
 use std::path::Path;
 use zegel_crypto::signed::Identity;
 use zegel_ttp::split::SEALED_NAME;
@@ -120,7 +121,7 @@ fn get(client: &Client, base: &str, (item, out): (&str, &Path), identity: Option
         && sealed.ends_with(SEALED_NAME)
     {
         let (joined, content) = (out.join("joined.csv"), split::join(delivered, sealed, identity)?);
-        fs::write(&joined, content).map_err(at(&joined))?;
+        new_file(&joined)?.write_all(&content).map_err(at(&joined))?;
         parts.push(joined);
     }
     let mut told: String = parts.iter().map(|path| format!("{}\n", path.display())).collect();
@@ -175,11 +176,22 @@ pub fn download_parts(
     for (place, part) in list(message, "parts").iter().enumerate() {
         let name = Path::new(text(part, "file_name")).file_name().map_or_else(|| "part".into(), ToOwned::to_owned);
         let path = folder.join(name);
-        let mut file = File::create(&path).map_err(at(&path))?;
+        let mut file = new_file(&path)?;
         client.download(&format!("{base}/items/{item}/parts/{place}"), &mut file)?;
         written.push(path);
     }
     Ok(written)
+}
+
+/// A file that was not there: each delivery of a project has the same names, and somebody may have worked on the last one.
+fn new_file(path: &Path) -> Result<File, Failed> {
+    File::create_new(path).map_err(|error| match error.kind() {
+        ErrorKind::AlreadyExists => {
+            let text = format!("{} is there already: choose another folder with --out", path.display());
+            Failed::refused("file-exists", text)
+        }
+        _ => at(path)(error),
+    })
 }
 
 /// Who a message says it comes from.

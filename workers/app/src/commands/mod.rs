@@ -85,12 +85,15 @@ pub fn own_address(folder: &Folder, given: Option<&str>) -> Result<MailboxAddres
 /// # Errors
 /// When it cannot be read, or is no text.
 pub fn read_text(path: &Path) -> Result<String, Failed> {
-    if path != Path::new("-") {
-        return std::fs::read_to_string(path).map_err(at(path));
-    }
-    let mut text = String::new();
-    std::io::stdin().read_to_string(&mut text)?;
-    Ok(text)
+    let text = if path == Path::new("-") {
+        let mut text = String::new();
+        std::io::stdin().read_to_string(&mut text)?;
+        text
+    } else {
+        std::fs::read_to_string(path).map_err(at(path))?
+    };
+    // A byte order mark is an editor's, not a part of the first value.
+    Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
 }
 
 /// Messages of one page.

@@ -86,13 +86,19 @@ pub fn run(folder: &Path, by: By<'_>, what: What<'_>, dry_run: bool) -> Result<R
         What::NotIn(digest, at_hand) => {
             let originals = originals(&archive, digest, at_hand)?;
             let due = rehash::due(&archive, digest)?;
+            let would = rehash::count(&archive, &due, &originals)?;
+            if at_hand.folder.is_some() && would.documents == 0 && would.absent > 0 {
+                // It cannot be mended afterwards: what is hashed anew without its documents stays so.
+                let text = "no file of --documents is one that was stamped: give --list with the salts, or leave --documents out";
+                return Err(Failed::refused("documents-unknown", text));
+            }
             let done = match writer {
                 Some(mut writer) if !due.is_empty() => {
                     let done = rehash::rehash(&archive, &due, &originals, &mut writer, stamp)?;
                     writer.finish()?;
                     done
                 }
-                _ => rehash::count(&archive, &due, &originals)?,
+                _ => would,
             };
             Ok(rehashed(digest, done, dry_run))
         }

@@ -46,7 +46,11 @@ pub fn run(place: &Place, wanted: &Seals) -> Result<Report, Failed> {
                 let answer = line.pointer("/answer/is").and_then(Value::as_str).unwrap_or_default();
                 rows.push(row([&at, &caller, text(line, "operation"), &items, &errors, answer]));
             }
-            let told = if rows.len() == 1 { "nothing was decoded or refused".to_owned() } else { table(&rows) };
+            let told = if rows.len() == 1 {
+                format!("nothing was decoded or refused under the name {application}")
+            } else {
+                table(&rows)
+            };
             Ok(Report::new(page, told))
         }
     }
