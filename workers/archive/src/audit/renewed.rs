@@ -40,8 +40,8 @@ pub(super) fn check(
                 findings.add(Class::Altered, "renewal-other", bag.place.clone(), text);
                 continue;
             }
-            Err(error) => {
-                findings.add(Class::Altered, "renewal", bag.place.clone(), error.to_string());
+            Err(broken) => {
+                findings.add(broken.class, "renewal", bag.place.clone(), broken.rule.to_string());
                 continue;
             }
         }
@@ -86,20 +86,43 @@ fn data(archive: &Archive, sequence: u64, imprint: &Sha256, digest: Digest) -> V
     Bag::decode(&body).map(|bag| digest.of(bag.xml)).unwrap_or_default()
 }
 
-/// The tokens of a record over data with these digests.
-pub(crate) fn chain(
-    record: &[u8],
-    data: impl Fn(Digest) -> Vec<u8>,
+/// Why a record does not hold: it contradicts what it is about, or the signer of one of its tokens does not count.
+pub(crate) struct Broken {
+    pub class: Class,
+    pub rule: RecordError,
+}
+
+impl From<RecordError> for Broken {
+    fn from(rule: RecordError) -> Broken {
+        Broken { class: Class::Altered, rule }
+    }
+}
+
+/// Runs a record's check with the trust file as judge of its tokens. A token that does not count ends the check, and its class
+/// is that of the whole: a stolen key is no alteration.
+pub(crate) fn judged<T>(
     trust: &Trust,
-) -> Result<Vec<TokenInfo>, RecordError> {
+    check: impl FnOnce(&mut dyn FnMut(&[u8], Digest, &[u8]) -> Result<TokenInfo, String>) -> Result<T, RecordError>,
+) -> Result<T, Broken> {
+    let mut class = Class::Altered;
+    let mut judge = |response: &[u8], digest, hash: &[u8]| {
+        trust.verify_over(response, digest, hash).map_err(|fault| {
+            class = fault.class;
+            fault.text
+        })
+    };
+    let checked = check(&mut judge);
+    checked.map_err(|rule| Broken { class, rule })
+}
+
+/// The tokens of a record over data with these digests.
+pub(crate) fn chain(record: &[u8], data: impl Fn(Digest) -> Vec<u8>, trust: &Trust) -> Result<Vec<TokenInfo>, Broken> {
     let record = EvidenceRecord::decode(record)?;
-    let verify =
-        |response: &[u8], digest, hash: &[u8]| trust.verify_over(response, digest, hash).map_err(|fault| fault.text);
-    let tokens = record.verify(data, verify)?;
+    let tokens = judged(trust, |judge| record.verify(data, judge))?;
     for (der, next) in record.tokens()?.iter().zip(tokens.iter().skip(1)) {
         let ends = unit_ends(&response_of(der)).map_err(|_| RecordError::Form)?;
         if next.gen_time > ends {
-            return Err(RecordError::Refused("a renewal came after the certificate before it had ended"));
+            return Err(RecordError::Refused("a renewal came after the certificate before it had ended").into());
         }
     }
     Ok(tokens)

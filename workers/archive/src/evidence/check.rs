@@ -132,14 +132,22 @@ impl Check<'_> {
         self.bag(xml, tsr, header, &statement);
         self.certificates(files);
         let renewed = file("renewal.ers")
-            .and_then(|record| renewals::of_bag(record, xml, self.token.as_ref(), self.trust, &mut self.findings));
-        view.renewed = renewed.as_ref().and_then(Renewed::latest);
+            .map(|record| renewals::of_bag(record, xml, self.token.as_ref(), self.trust, &mut self.findings));
+        let renewed = renewed.unwrap_or(Err(Class::Altered));
+        view.renewed = renewed.as_ref().ok().and_then(Renewed::latest);
         view.log = self.log(file("log-proof.txt"), &statement, header, tsr);
         let inside = file("document");
         let documents: Vec<&[u8]> = [inside, document].into_iter().flatten().collect();
         documents.iter().for_each(|document| self.document(document, &statement));
         let (own, parts) = (file("document.ers"), (xml, documents.as_slice()));
-        let digest = renewals::of_document(renewed.as_ref(), own, parts, &statement, self.trust, &mut self.findings);
+        let digest = renewals::of_document(
+            renewed.as_ref().map_err(|class| *class),
+            own,
+            parts,
+            &statement,
+            self.trust,
+            &mut self.findings,
+        );
         view.document_in = digest.map(|digest| digest.to_string());
         if inside.is_none() && document.is_none() {
             let text = "no document was given: the evidence is about its digest alone";

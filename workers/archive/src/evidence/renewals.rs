@@ -1,7 +1,7 @@
 //! The later time stamps of an evidence file: `renewal.ers` over the bag, `document.ers` over the document's own bytes.
 
 use super::Statement;
-use crate::audit::renewed;
+use crate::audit::renewed::{self, Broken};
 use crate::finding::{Class, Findings, Place};
 use crate::trust::Trust;
 use schemas::Millis;
@@ -10,6 +10,8 @@ use zegel_crypto::tsa::{Digest, TokenInfo};
 
 const BAG: &str = "renewal.ers";
 const DOCUMENT: &str = "document.ers";
+/// What holds of a record that was not made together with its bag's.
+const OTHER: RecordError = RecordError::Refused("it has other tokens than its bag's");
 
 /// A bag's evidence record that holds.
 pub(super) struct Renewed {
@@ -24,32 +26,33 @@ impl Renewed {
     }
 }
 
-/// Checks the bag's record, which must begin with the bag's own token.
+/// Checks the bag's record, which must begin with the bag's own token; where it does not hold, of what class that is.
 pub(super) fn of_bag(
     record: &[u8],
     xml: &[u8],
     first: Option<&TokenInfo>,
     trust: &Trust,
     findings: &mut Findings,
-) -> Option<Renewed> {
+) -> Result<Renewed, Class> {
     let held = renewed::chain(record, |digest| digest.of(xml), trust);
     match held.and_then(|tokens| Ok(Renewed { record: EvidenceRecord::decode(record)?, tokens })) {
-        Ok(renewed) if renewed.tokens.first() == first => Some(renewed),
+        Ok(renewed) if renewed.tokens.first() == first => Ok(renewed),
         Ok(_) => {
             let text = "the renewal begins with another token than the bag's";
             findings.add(Class::Altered, "renewal-other", Place::file(BAG), text);
-            None
+            Err(Class::Altered)
         }
-        Err(error) => {
-            findings.add(Class::Altered, "renewal", Place::file(BAG), error.to_string());
-            None
+        Err(broken) => {
+            findings.add(broken.class, "renewal", Place::file(BAG), broken.rule.to_string());
+            Err(broken.class)
         }
     }
 }
 
-/// Checks the document's record over each of these bytes; the digest that binds them, when all hold.
+/// Checks the document's record over each of these bytes; the digest that binds them, when all hold. Without a renewal of the bag
+/// the class says why: altered where there is none.
 pub(super) fn of_document(
-    renewed: Option<&Renewed>,
+    renewed: Result<&Renewed, Class>,
     own: Option<&[u8]>,
     (xml, documents): (&[u8], &[&[u8]]),
     statement: &Statement,
@@ -58,13 +61,13 @@ pub(super) fn of_document(
 ) -> Option<Digest> {
     let mut add = |class, name, text: String| findings.add(class, name, Place::file(DOCUMENT), text);
     let (renewed, own) = match (renewed, own) {
-        (Some(renewed), Some(own)) => (renewed, own),
-        (None, Some(_)) => {
+        (Ok(renewed), Some(own)) => (renewed, own),
+        (Err(class), Some(_)) => {
             let text = "the document was hashed anew with a bag whose renewal is absent or does not hold";
-            add(Class::Altered, "document-renewal-alone", text.to_owned());
+            add(class, "document-renewal-alone", text.to_owned());
             return None;
         }
-        (Some(renewed), None) if renewed.record.chains() > 1 => {
+        (Ok(renewed), None) if renewed.record.chains() > 1 => {
             let text = "the bag was hashed anew and the document was not: its digest in the bag alone binds it";
             add(Class::Notice, "document-not-rehashed", text.to_owned());
             return None;
@@ -78,8 +81,8 @@ pub(super) fn of_document(
     }
     let salt = statement.salt.as_deref().and_then(|salt| hex::decode(salt).ok());
     for document in documents {
-        if let Err(error) = holds(renewed, own, (xml, document), salt.as_deref(), trust) {
-            add(Class::Altered, "document-renewal", error.to_string());
+        if let Err(broken) = holds(renewed, own, (xml, document), salt.as_deref(), trust) {
+            add(broken.class, "document-renewal", broken.rule.to_string());
             return None;
         }
     }
@@ -93,14 +96,13 @@ fn holds(
     (xml, document): (&[u8], &[u8]),
     salt: Option<&[u8]>,
     trust: &Trust,
-) -> Result<(), RecordError> {
+) -> Result<(), Broken> {
     let own = EvidenceRecord::decode(own)?;
-    let objects = |digest: Digest| [Some(document), salt].into_iter().flatten().map(|one| digest.of(one)).collect();
-    let verify =
-        |response: &[u8], digest, hash: &[u8]| trust.verify_over(response, digest, hash).map_err(|fault| fault.text);
-    let tokens = own.verify_group(|digest| digest.of(xml), objects, verify)?;
-    if own.chains() < 2 || own.tokens()? != renewed.record.tokens()? || tokens != renewed.tokens {
-        return Err(RecordError::Refused("it has other tokens than its bag's"));
+    // First: a token that was bent here counts no more, and its bag's own one shows that it is altered.
+    if own.chains() < 2 || own.tokens()? != renewed.record.tokens()? {
+        return Err(OTHER.into());
     }
-    Ok(())
+    let objects = |digest: Digest| [Some(document), salt].into_iter().flatten().map(|one| digest.of(one)).collect();
+    let tokens = renewed::judged(trust, |judge| own.verify_group(|digest| digest.of(xml), objects, judge))?;
+    if tokens == renewed.tokens { Ok(()) } else { Err(OTHER.into()) }
 }

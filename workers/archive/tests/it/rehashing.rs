@@ -1,7 +1,7 @@
 //! Bags and documents hashed anew before a digest weakens (RFC 4998 section 5.3), and what is made of them by others.
 
 use crate::renewing::{LATER, renewed, stamped, writer};
-use crate::world::{Kept, TEN, authority, hospital, names, other_authority, trust};
+use crate::world::{Kept, TEN, audit_with, authority, hospital, names, other_authority, trust, trust_text};
 use schemas::{Millis, Sha256};
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -14,7 +14,7 @@ use zegel_archive::renewal::records;
 use zegel_archive::testing::{Maker, entries, forged};
 use zegel_crypto::evidence_record::EvidenceRecord;
 use zegel_crypto::hash::sha256;
-use zegel_crypto::tsa::{Authority, Digest};
+use zegel_crypto::tsa::{Authority, Digest, Reason};
 
 const SALTED: &[u8] = b"<prescription>12</prescription>";
 const PLAIN: &[u8] = b"<prescription>13</prescription>";
@@ -141,7 +141,25 @@ fn documents_hashes_that_were_not_stamped_with_their_bag_are_found() {
     // A chain that a stranger began counts for nothing.
     let kept = self::kept();
     rehashed(&kept, Digest::Sha512, &[PLAIN], &other_authority(), LATER);
-    assert_eq!(kept.names(), ["renewal"]);
+    assert_eq!((kept.names(), kept.audit().findings.status()), (vec!["renewal"], 13));
+}
+
+#[test]
+fn a_key_stolen_after_documents_were_hashed_anew_does_not_make_them_altered() {
+    let kept = kept();
+    rehashed(&kept, Digest::Sha512, &[SALTED, PLAIN], &authority(), LATER);
+    let trust = trust_text("crl = [\"ca.crl\"]", &authority().revoke(LATER.plus(60_000), Reason::KeyCompromise));
+    let found = audit_with(&kept.path(), &trust, None).findings;
+    assert_eq!((names(&found), found.status()), (vec!["renewal", "token-revoked"], 13), "{:?}", found.list());
+    for document in [SALTED, PLAIN] {
+        let (view, found) = evidence::check(&made(&kept, document), None, &trust);
+        let expected = vec!["document-renewal-alone", "renewal", "token-revoked"];
+        assert_eq!((names(&found), found.status()), (expected, 13), "{:?}", found.list());
+        assert_eq!((view.renewed, view.document_in), (None, None));
+        // What is altered stays so beside it.
+        let found = evidence::check(&made(&kept, document), Some(b"another"), &trust).1;
+        assert_eq!(found.status(), 10, "{:?}", found.list());
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Time stamps that are renewed before their certificates end.
 
-use crate::world::{Kept, audit_with, authority, bags, hospital, names, other_authority, trust};
+use crate::world::{Kept, audit_with, authority, bags, hospital, names, other_authority, trust, trust_text};
 use schemas::Millis;
 use zegel_archive::ArchiveError;
 use zegel_archive::evidence::{self, Wanted};
@@ -8,7 +8,7 @@ use zegel_archive::manifest::Side;
 use zegel_archive::reader::Archive;
 use zegel_archive::renewal::{due, renew};
 use zegel_archive::writer::Writer;
-use zegel_crypto::tsa::{Authority, Digest, Moment, Request};
+use zegel_crypto::tsa::{Authority, Digest, Moment, Reason, Request};
 
 /// Half a year after the bags.
 pub const LATER: Millis = Millis(1_767_261_600_000 + 180 * 86_400_000);
@@ -70,7 +70,7 @@ fn an_archive_whose_last_segment_holds_renewals_alone_goes_on_after_its_last_bag
 fn a_renewal_by_a_stranger_or_of_another_bag_is_found() {
     let kept = Kept::of(&bags(&[2, 2]));
     assert_eq!(renewed(&kept, &other_authority(), LATER), 2);
-    assert_eq!(kept.names(), ["renewal"]);
+    assert_eq!((kept.names(), kept.audit().findings.status()), (vec!["renewal"], 13));
     let kept = Kept::of(&bags(&[2, 2]));
     let all = due(&Archive::open(&kept.path()).unwrap(), Millis::NEVER).unwrap();
     let mut writer = writer(&kept);
@@ -83,6 +83,22 @@ fn a_renewal_by_a_stranger_or_of_another_bag_is_found() {
     writer.finish().unwrap();
     let found = audit_with(&kept.path(), &trust(), None);
     assert_eq!((names(&found.findings), found.overview.renewed), (vec!["renewal"], 1));
+    assert_eq!(found.findings.status(), 10);
+}
+
+#[test]
+fn a_key_stolen_after_a_renewal_makes_archive_and_evidence_untrusted_and_not_altered() {
+    let kept = Kept::of(&bags(&[2, 1]));
+    renewed(&kept, &authority(), LATER);
+    let list = authority().revoke(LATER.plus(60_000), Reason::KeyCompromise);
+    let trust = trust_text("crl = [\"ca.crl\"]", &list);
+    let found = audit_with(&kept.path(), &trust, None).findings;
+    assert_eq!((names(&found), found.status()), (vec!["renewal", "token-revoked"], 13), "{:?}", found.list());
+    let archive = Archive::open(&kept.path()).unwrap();
+    let bytes = evidence::make(&archive, &Wanted { reference: Some(2), ..Wanted::default() }, &trust).unwrap();
+    let (view, found) = evidence::check(&bytes, None, &trust);
+    assert_eq!((names(&found), found.status()), (vec!["renewal", "token-revoked"], 13), "{:?}", found.list());
+    assert_eq!((view.stamped, view.renewed), (None, None));
 }
 
 /// The authority goes away between two groups; what was done stays, and the next run does the rest.
