@@ -143,6 +143,7 @@ fn every_command_on_the_auditors_page_does_what_the_page_says() {
     assert_eq!((report["verdict"].as_str(), report["archives"][0]["entries"].as_u64()), (Some("clean"), Some(5)));
     statuses(folder);
     every_class_has_its_status(folder);
+    a_salting_hospital_is_not_accused(folder);
     the_log_stands_in_the_report(folder);
     consultation(folder);
     revocation(folder);
@@ -218,6 +219,42 @@ fn every_class_has_its_status(folder: &Path) {
         assert!(page.contains(&format!("Exit status {status}.")) && page.contains("class=\"good\"") == (status == 0));
     }
     assert_eq!(zegel(&place, &["audit", "--archive", "good", "--against", "good", "--trust", "trust.toml"]).0, Some(2));
+}
+
+/// Documents of a hospital that salts, which an auditor has without their salts.
+fn a_salting_hospital_is_not_accused(folder: &Path) {
+    let place = folder.join("salts");
+    fs::create_dir(&place).unwrap();
+    let hospital: schemas::MailboxAddress = HOSPITAL.parse().unwrap();
+    // 2026-01-01T10:00:00Z, and an authority of a month before.
+    let ten = schemas::Millis(1_767_261_600_000);
+    let own = Authority::create_with(&place.join("own"), "own", ten.plus(-31 * 86_400_000), Algorithm::P256).unwrap();
+    fs::write(place.join("trust.toml"), "[[ca]]\nfile = \"own/ca.pem\"\n").unwrap();
+    fs::write(place.join("rx.xml"), "<prescription>7</prescription>").unwrap();
+    let digest = zegel_crypto::hash::sha256(b"<prescription>7</prescription>");
+    let mut maker = Maker::new(hospital.clone(), ten);
+    maker.form = zegel_crypto::bag::Form::Salted;
+    let bag = maker.make(&own, &[(7, zegel_archive::list::salted(&[5; 16], &digest))]).unwrap();
+    let mut writer = Writer::open(&place.join("archive"), &hospital, Side::Platform).unwrap();
+    let header = bag.header.encode();
+    writer.append(&NewBag { sequence: 1, header: &header, xml: &bag.xml, tsr: &bag.tsr, request: None }).unwrap();
+    writer.finish().unwrap();
+    let salt = "05".repeat(16);
+    fs::write(place.join("bare.csv"), format!("7,{digest}\n")).unwrap();
+    fs::write(place.join("list.csv"), format!("7,{digest},{salt}\n")).unwrap();
+    for (arguments, status, name) in [
+        (&["--documents", "bare.csv"][..], 12, "salt-missing"),
+        (&["--documents", "list.csv"], 0, ""),
+        (&["--document", "rx.xml"], 12, "document-missing"),
+        (&["--document", "rx.xml", "--ref", "7"], 12, "salt-missing"),
+        (&["--document", "rx.xml", "--salt", salt.as_str()], 0, ""),
+        (&["--document", "trust.toml", "--ref", "7", "--salt", salt.as_str()], 10, "document-differs"),
+    ] {
+        let all = [&["audit", "--trust", "trust.toml", "--archive", "archive"], arguments].concat();
+        let (found, said) = zegel(&place, &all);
+        assert_eq!(found, Some(status), "{arguments:?}: {said}");
+        assert!(name.is_empty() || said["names"][name] == 1, "{arguments:?}: {said}");
+    }
 }
 
 /// The platform's own log, whose key the trust file names: its proofs are in the archive, and the report counts them.

@@ -17,19 +17,42 @@ pub const SALT: usize = 16;
 /// A thread is not worth its start for less: some ten thousand documents.
 const PART_MIN: usize = 1 << 20;
 
+/// What is said of a document that was asked for without a salt, where hashes are salted.
+pub(crate) const SALT_HINT: &str = "the bag is salted: give --salt, or the hospital's list (REF,SHA-256,SALT)";
+
 /// What became of a document.
 const UNSEEN: u8 = 0;
 const FOUND: u8 = 1;
+
+/// A document of a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Line {
+    reference: u64,
+    /// What its entry must have, made with the salt where there was one.
+    hash: Sha256,
+    salted: bool,
+}
 
 /// Documents to look for. It is shared between the threads of an audit.
 #[derive(Debug, Default)]
 pub struct Documents {
     /// By reference, ascending.
-    wanted: Vec<(u64, Sha256)>,
+    wanted: Vec<Line>,
     seen: Vec<AtomicU8>,
-    /// A document without a reference.
-    by_hash: Option<Sha256>,
+    /// A document without a reference, and whether a salt is in its hash.
+    by_hash: Option<(Sha256, bool)>,
     hash_seen: AtomicU8,
+}
+
+/// What an entry is to the documents that were asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Met {
+    /// One of them, or none of their references.
+    Same,
+    /// Another hash under one of their references.
+    Other,
+    /// The same, and it was asked for without a salt: in a bag whose hashes are salted this says nothing about the document.
+    OtherWithoutSalt,
 }
 
 /// What an entry's hash is made of when it is salted: SHA-256(salt ‖ SHA-256(document)).
@@ -71,22 +94,22 @@ impl Documents {
         }
         // A list is mostly in order already, which costs next to nothing.
         wanted.sort_unstable();
-        if wanted.windows(2).any(|pair| pair[0].0 == pair[1].0) {
+        if wanted.windows(2).any(|pair| pair[0].reference == pair[1].reference) {
             return Err(ArchiveError::input("list of documents", "a reference stands in it twice"));
         }
         Ok(Documents::new(wanted))
     }
 
-    /// One document, by its entry's hash and, where it is known, its reference.
+    /// One document, by its entry's hash and, where it is known, its reference; `salted` says whether a salt is in the hash.
     #[must_use]
-    pub fn one(hash: Sha256, reference: Option<u64>) -> Documents {
+    pub fn one(hash: Sha256, reference: Option<u64>, salted: bool) -> Documents {
         match reference {
-            Some(reference) => Documents::new(vec![(reference, hash)]),
-            None => Documents { by_hash: Some(hash), ..Documents::default() },
+            Some(reference) => Documents::new(vec![Line { reference, hash, salted }]),
+            None => Documents { by_hash: Some((hash, salted)), ..Documents::default() },
         }
     }
 
-    fn new(wanted: Vec<(u64, Sha256)>) -> Documents {
+    fn new(wanted: Vec<Line>) -> Documents {
         let seen = wanted.iter().map(|_| AtomicU8::new(UNSEEN)).collect();
         Documents { wanted, seen, ..Documents::default() }
     }
@@ -97,46 +120,56 @@ impl Documents {
         self.wanted.len() as u64 + u64::from(self.by_hash.is_some())
     }
 
-    /// Compares an entry with what is asked for; false when the document under its reference has another hash. `cursor` is
-    /// the caller's own, 0 at first: entries that come in order are found without a search.
-    pub fn meet(&self, reference: u64, hash: &Sha256, cursor: &mut usize) -> bool {
-        if self.by_hash.is_some_and(|wanted| wanted == *hash) {
+    /// Compares an entry with what is asked for. `cursor` is the caller's own, 0 at first: entries that come in order are found
+    /// without a search.
+    pub fn meet(&self, reference: u64, hash: &Sha256, cursor: &mut usize) -> Met {
+        if self.by_hash.is_some_and(|(wanted, _)| wanted == *hash) {
             self.hash_seen.store(FOUND, Ordering::Relaxed);
         }
         let at = match self.wanted.get(*cursor) {
-            Some((next, _)) if *next == reference => *cursor,
-            _ => match self.wanted.binary_search_by_key(&reference, |(wanted, _)| *wanted) {
+            Some(next) if next.reference == reference => *cursor,
+            _ => match self.wanted.binary_search_by_key(&reference, |wanted| wanted.reference) {
                 Ok(at) => at,
-                Err(_) => return true,
+                Err(_) => return Met::Same,
             },
         };
         *cursor = at + 1;
-        let same = self.wanted[at].1 == *hash;
         self.seen[at].store(FOUND, Ordering::Relaxed);
-        same
+        match self.wanted[at] {
+            wanted if wanted.hash == *hash => Met::Same,
+            wanted if wanted.salted => Met::Other,
+            _ => Met::OtherWithoutSalt,
+        }
     }
 
     /// Looks at an entry of a bag that the hospital made itself. Its references are of another series than those of the platform's
     /// bags, so another hash under the same one says nothing.
     pub fn meet_own(&self, reference: i64, hash: &Sha256) {
-        if self.by_hash.is_some_and(|wanted| wanted == *hash) {
+        if self.by_hash.is_some_and(|(wanted, _)| wanted == *hash) {
             self.hash_seen.store(FOUND, Ordering::Relaxed);
         }
-        let at =
-            u64::try_from(reference).ok().and_then(|reference| self.wanted.binary_search(&(reference, *hash)).ok());
+        let search = |reference| self.wanted.binary_search_by_key(&(reference, *hash), |one| (one.reference, one.hash));
+        let at = u64::try_from(reference).ok().and_then(|reference| search(reference).ok());
         if let Some(at) = at {
             self.seen[at].store(FOUND, Ordering::Relaxed);
         }
     }
 
-    /// The documents that no entry was found for.
-    pub fn missing(&self, findings: &mut Findings) {
-        let text = "the archive holds no entry for this document";
-        for ((reference, _), _) in self.wanted.iter().zip(&self.seen).filter(|(_, seen)| is_unseen(seen)) {
-            findings.add(Class::Missing, "document-missing", Place::default().at(*reference), text);
+    /// The documents that no entry was found for; `salted` says whether the archive has bags whose hashes are salted.
+    pub fn missing(&self, salted: bool, findings: &mut Findings) {
+        let text = |with_salt: bool| match salted && !with_salt {
+            true => {
+                "the archive holds no entry for this document as it was asked for, without a salt, and it has salted bags: \
+                give --salt, or the hospital's list (REF,SHA-256,SALT)"
+            }
+            false => "the archive holds no entry for this document",
+        };
+        for (wanted, _) in self.wanted.iter().zip(&self.seen).filter(|(_, seen)| is_unseen(seen)) {
+            let place = Place::default().at(wanted.reference);
+            findings.add(Class::Missing, "document-missing", place, text(wanted.salted));
         }
-        if self.by_hash.is_some() && is_unseen(&self.hash_seen) {
-            findings.add(Class::Missing, "document-missing", Place::default(), text);
+        if let Some((_, with_salt)) = self.by_hash.filter(|_| is_unseen(&self.hash_seen)) {
+            findings.add(Class::Missing, "document-missing", Place::default(), text(with_salt));
         }
     }
 }
@@ -146,7 +179,7 @@ fn is_unseen(seen: &AtomicU8) -> bool {
 }
 
 /// The documents of a part of a list, or which of its lines is none (from 1); and how many lines it has.
-type Part = (Result<Vec<(u64, Sha256)>, usize>, usize);
+type Part = (Result<Vec<Line>, usize>, usize);
 
 /// Reads a list in parts that end with a line.
 fn in_parts(text: &str, threads: usize) -> Vec<Part> {
@@ -184,13 +217,13 @@ fn read(part: &str) -> Part {
     (Ok(wanted), lines)
 }
 
-fn document(line: &[u8]) -> Option<(u64, Sha256)> {
+fn document(line: &[u8]) -> Option<Line> {
     let mut fields = line.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
     let reference = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
     let hash = Sha256(hexadecimal(fields.next()?)?);
     match (fields.next(), fields.next()) {
-        (None, None) => Some((reference, hash)),
-        (Some(salt), None) => Some((reference, salted(&hexadecimal::<SALT>(salt)?, &hash))),
+        (None, None) => Some(Line { reference, hash, salted: false }),
+        (Some(salt), None) => Some(Line { reference, hash: salted(&hexadecimal::<SALT>(salt)?, &hash), salted: true }),
         _ => None,
     }
 }
@@ -255,12 +288,12 @@ mod tests {
     fn documents_are_met_in_any_order_and_the_rest_is_missing() {
         let list = Documents::parse(&[line(5, 5), line(3, 3), line(4, 4), line(9, 9)].concat()).unwrap();
         let mut cursor = 0;
-        assert!(list.meet(3, &Sha256([3; 32]), &mut cursor));
-        assert!(list.meet(4, &Sha256([4; 32]), &mut cursor));
-        assert!(!list.meet(9, &Sha256([8; 32]), &mut cursor));
-        assert!(list.meet(77, &Sha256([8; 32]), &mut cursor));
+        assert_eq!(list.meet(3, &Sha256([3; 32]), &mut cursor), Met::Same);
+        assert_eq!(list.meet(4, &Sha256([4; 32]), &mut cursor), Met::Same);
+        assert_eq!(list.meet(9, &Sha256([8; 32]), &mut cursor), Met::OtherWithoutSalt);
+        assert_eq!(list.meet(77, &Sha256([8; 32]), &mut cursor), Met::Same);
         let mut findings = Findings::default();
-        list.missing(&mut findings);
+        list.missing(false, &mut findings);
         assert_eq!(findings.list().iter().map(|found| found.place.reference).collect::<Vec<_>>(), [Some(5)]);
     }
 
@@ -269,7 +302,8 @@ mod tests {
         let salt = "00112233445566778899aabbccddeeff";
         let list = Documents::parse(&format!("7,{},{salt}\n", hex::encode([1; 32]))).unwrap();
         let expected = salted(&hex::decode(salt).unwrap(), &Sha256([1; 32]));
-        assert!(list.meet(7, &expected, &mut 0) && !list.meet(7, &Sha256([1; 32]), &mut 0));
+        assert_eq!(list.meet(7, &expected, &mut 0), Met::Same);
+        assert_eq!(list.meet(7, &Sha256([1; 32]), &mut 0), Met::Other);
         let salts = salts(&format!("7,{},{salt}\n8,{}\n", hex::encode([1; 32]), hex::encode([2; 32]))).unwrap();
         assert_eq!(salts[&Sha256([1; 32])], [<[u8; SALT]>::try_from(hex::decode(salt).unwrap()).unwrap()]);
         assert!(salts.len() == 1 && super::salts("\n7,ab,00").unwrap_err().to_string().contains("line 2"));
@@ -282,10 +316,10 @@ mod tests {
 
     #[test]
     fn one_document_is_found_by_its_hash_alone() {
-        let list = Documents::one(Sha256([1; 32]), None);
-        assert!(list.meet(4, &Sha256([1; 32]), &mut 0));
+        let list = Documents::one(Sha256([1; 32]), None, false);
+        assert_eq!(list.meet(4, &Sha256([1; 32]), &mut 0), Met::Same);
         let mut findings = Findings::default();
-        list.missing(&mut findings);
+        list.missing(false, &mut findings);
         assert_eq!((findings.total(), list.count()), (0, 1));
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! A token is judged at its own time (`-attime`), because its certificate ends one day and the token stays good.
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use schemas::Millis;
 
 /// A time-stamp token over a file. Names are those of files in the current folder.
@@ -21,6 +22,15 @@ pub fn text(response: &str) -> String {
 #[must_use]
 pub fn digest(file: &str) -> String {
     format!("openssl dgst -sha256 -binary {file} | openssl base64")
+}
+
+/// The same where hashes are salted: base64 of SHA-256(salt ‖ SHA-256(file)). The salt stands in base64, which OpenSSL reads itself.
+#[must_use]
+pub fn salted_digest(file: &str, salt: &[u8]) -> String {
+    let salt = STANDARD.encode(salt);
+    format!(
+        "(echo {salt} | openssl base64 -d; openssl dgst -sha256 -binary {file}) | openssl dgst -sha256 -binary | openssl base64"
+    )
 }
 
 /// The signature of a report.

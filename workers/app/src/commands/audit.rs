@@ -145,7 +145,7 @@ fn documents(
     let Some(document) = document else { return Ok((None, None)) };
     let salt = salt(wanted.salt.as_deref())?;
     let hash = Wanted { document: Some(document), salt: salt.as_deref(), ..Wanted::default() }.hash();
-    Ok((hash.map(|hash| Documents::one(hash, wanted.reference)), None))
+    Ok((hash.map(|hash| Documents::one(hash, wanted.reference, salt.is_some())), None))
 }
 
 /// Where one document stands, for the report.

@@ -4,13 +4,14 @@ use super::{Options, log};
 use crate::error::{ArchiveError, at};
 use crate::finding::{Class, Finding, Findings, Place};
 use crate::frame;
+use crate::list::{Met, SALT_HINT};
 use crate::reader::Archive;
 use crate::record::{self, Bag};
 use crate::segment::{Segment, Slot};
 use crate::summary::{Builder, Summary};
 use crate::trust::TokenFault;
 use schemas::{Millis, Sha256};
-use zegel_crypto::bag::Header;
+use zegel_crypto::bag::{Form, Header};
 use zegel_crypto::tsa::{TokenInfo, TsaError};
 use zegel_timestamp::audit::{self, Finding as Fault, Report};
 use zegel_timestamp::rows::OWN_REFERENCES;
@@ -117,14 +118,19 @@ impl Checked {
             if entry.reference >= OWN_REFERENCES {
                 own.push((entry.reference, entry.hash));
             }
-            let same = options.documents.is_none_or(|all| all.meet(entry.reference, &entry.hash, &mut cursor));
-            if !same {
-                others.push(entry.reference);
-            }
+            let met = options.documents.map(|all| all.meet(entry.reference, &entry.hash, &mut cursor));
+            others.extend(met.filter(|met| *met != Met::Same).map(|met| (entry.reference, met)));
         });
-        for reference in others {
-            let text = "the document is another one than the one that was stamped under this reference";
-            self.findings.add(Class::Altered, "document-differs", self.place.clone().at(reference), text);
+        let salted = report.header.as_ref().is_some_and(|header| header.form == Form::Salted);
+        for (reference, met) in others {
+            let (class, name, text) = match (salted, met) {
+                (true, Met::OtherWithoutSalt) => (Class::Missing, "salt-missing", SALT_HINT),
+                _ => {
+                    let text = "the document is another one than the one that was stamped under this reference";
+                    (Class::Altered, "document-differs", text)
+                }
+            };
+            self.findings.add(class, name, self.place.clone().at(reference), text);
         }
         self.bag_faults(&report, fault);
         self.check_slot(bag, slot, &report);

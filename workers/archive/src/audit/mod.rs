@@ -25,6 +25,7 @@ use renewed::Renewed;
 use schemas::{MailboxAddress, Millis, Sha256};
 use serde::Serialize;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use zegel_crypto::bag::Form;
 use zegel_crypto::hash::{Hasher, sha256};
 
 /// What an audit needs beside the archive.
@@ -115,7 +116,8 @@ pub fn archive(archive: &Archive, options: &Options<'_>) -> Result<Audited, Arch
     let own = own::check(archive, &checked, options, &mut findings)?;
     twice(&checked, &references, &mut findings);
     if let Some(documents) = options.documents {
-        documents.missing(&mut findings);
+        let salted = checked.iter().filter_map(|bag| bag.header.as_ref()).any(|header| header.form == Form::Salted);
+        documents.missing(salted, &mut findings);
     }
     if checked.is_empty() {
         findings.add(

@@ -10,7 +10,7 @@ use crate::tar;
 use crate::trust::{TokenFault, Trust};
 use schemas::{Millis, Sha256};
 use serde::Serialize;
-use zegel_crypto::bag::{Header, leaf};
+use zegel_crypto::bag::{Form, Header, leaf};
 use zegel_crypto::hash::sha256;
 use zegel_crypto::merkle::{InclusionProof, leaf_hash};
 use zegel_crypto::tsa::{TokenInfo, TsaError};
@@ -158,7 +158,10 @@ impl Check<'_> {
             self.add(Class::Altered, "evidence-time", "evidence.json", "the file names another time than its token");
         }
         let authorities = files.iter().filter(|(name, _)| name.starts_with("ca-")).count();
-        if statement.openssl != lines(authorities, inside.is_some(), statement.stamped) {
+        // Files from before the salted line have the plain one.
+        let known =
+            [statement.salt.as_deref(), None].map(|salt| lines(authorities, inside.is_some(), salt, statement.stamped));
+        if !known.contains(&statement.openssl) {
             self.add(
                 Class::Altered,
                 "evidence-lines",
@@ -259,8 +262,12 @@ impl Check<'_> {
             Some(Ok(salt)) => Some(salt),
             None => None,
         };
+        let without = salt.is_none() && self.header.as_ref().is_some_and(|header| header.form == Form::Salted);
         let hash = salt.map_or(digest, |salt| salted(&salt, &digest));
-        if hash != statement.hash {
+        if hash != statement.hash && without {
+            let text = "the bag is salted and the file holds no salt: have it made with the document and --salt";
+            self.add(Class::Missing, "salt-missing", "evidence.json", text);
+        } else if hash != statement.hash {
             let text = "the document is another one than the one that was stamped";
             self.add(Class::Altered, "document-differs", "document", text);
         }

@@ -78,29 +78,33 @@ pub fn find(archive: &Archive, wanted: &Wanted<'_>) -> Result<Option<(u64, Entry
 /// When no bag holds it, the bag cannot be read, or its entry has another hash than the document.
 pub fn make(archive: &Archive, wanted: &Wanted<'_>, trust: &Trust) -> Result<Vec<u8>, ArchiveError> {
     let refused = |rule: &str| ArchiveError::input("evidence", rule);
-    let (sequence, entry) =
-        find(archive, wanted)?.ok_or_else(|| refused("no bag of the archive holds this document"))?;
-    if wanted.hash().is_some_and(|hash| hash != entry.hash) {
-        return Err(refused("another document was stamped under this reference"));
-    }
+    let none = match wanted.salt {
+        Some(_) => "no bag of the archive holds this document",
+        None => "no bag of the archive holds this document; where its hash is salted, give --salt",
+    };
+    let (sequence, entry) = find(archive, wanted)?.ok_or_else(|| refused(none))?;
     let body = archive.bag_body(sequence)?;
     let bag = Bag::decode(&body).map_err(|_| refused("the bag cannot be read"))?;
     let header = Header::decode(bag.header).map_err(|_| refused("the bag's header cannot be read"))?;
     if header.form == Form::Salted && wanted.document_digest().is_some() != wanted.salt.is_some() {
         return Err(refused("the bag's hashes are salted: give the document and its salt, or neither"));
     }
+    if wanted.hash().is_some_and(|hash| hash != entry.hash) {
+        return Err(refused("another document was stamped under this reference"));
+    }
     let stamped = gen_time(bag.tsr).map_err(|_| refused("the bag's token cannot be read"))?;
+    let salt = wanted.salt.map(hex::encode);
     let statement = Statement {
         format: FORMAT.to_owned(),
         hospital: header.hospital.clone(),
         sequence,
         reference: entry.reference,
         hash: entry.hash,
-        salt: wanted.salt.map(hex::encode),
+        salt: salt.clone(),
         document_sha256: wanted.document_digest(),
         merkle: path(bag.xml, entry.reference).ok_or_else(|| refused("the bag's XML cannot be read"))?,
         stamped,
-        openssl: lines(trust.authorities.len(), wanted.document.is_some(), stamped),
+        openssl: lines(trust.authorities.len(), wanted.document.is_some(), salt.as_deref(), stamped),
     };
     pack(archive, wanted, trust, &bag, &statement)
 }

@@ -70,11 +70,15 @@ pub(crate) fn sums(files: &[tar::File<'_>]) -> String {
     files.iter().map(|(name, bytes)| format!("{}  {name}\n", sha256(bytes))).collect()
 }
 
-/// The command lines that check a file with so many CAs, and a document in it or not.
-fn lines(authorities: usize, document: bool, stamped: Millis) -> Vec<String> {
+/// The command lines that check a file with so many CAs, and a document in it or not; `salt` in hexadecimal.
+fn lines(authorities: usize, document: bool, salt: Option<&str>, stamped: Millis) -> Vec<String> {
     let tokens = (1..=authorities).map(|n| openssl::token("bag.xml", "bag.tsr", &format!("ca-{n}.pem"), stamped));
+    let own = match salt.and_then(|salt| hex::decode(salt).ok()) {
+        Some(salt) => openssl::salted_digest("document", &salt),
+        None => openssl::digest("document"),
+    };
     let others = [openssl::text("bag.tsr"), openssl::digest("bag.header")];
-    tokens.chain(others).chain(document.then(|| openssl::digest("document"))).collect()
+    tokens.chain(others).chain(document.then_some(own)).collect()
 }
 
 impl Statement {

@@ -1,13 +1,13 @@
 //! Evidence about one document: made, checked, and checked again with tools that we did not write.
 
-use crate::world::{Kept, TEN, authority, bags, hospital, names, trust};
+use crate::world::{Kept, TEN, audit_with, authority, bags, hospital, names, trust};
 use schemas::Sha256;
 use std::fs;
 use std::process::Command;
 use zegel_archive::evidence::{self, Wanted};
-use zegel_archive::list::salted;
+use zegel_archive::list::{Documents, salted};
 use zegel_archive::reader::Archive;
-use zegel_archive::testing::Maker;
+use zegel_archive::testing::{Maker, forged};
 use zegel_crypto::bag::Form;
 use zegel_crypto::hash::sha256;
 
@@ -57,7 +57,58 @@ fn salted_evidence_needs_its_salt() {
     assert!(evidence::check(&bytes, Some(DOCUMENT), &trust()).1.clean());
     let archive = Archive::open(&kept.path()).unwrap();
     let without = Wanted { reference: Some(17), document: Some(DOCUMENT), ..Wanted::default() };
-    assert!(evidence::make(&archive, &without, &trust()).is_err());
+    let refused = evidence::make(&archive, &without, &trust()).unwrap_err().to_string();
+    assert!(refused.contains("salted: give the document and its salt"), "{refused}");
+    let refused = evidence::make(&archive, &Wanted { reference: None, ..without }, &trust()).unwrap_err().to_string();
+    assert!(refused.contains("give --salt"), "{refused}");
+    // Made by the reference alone it holds no salt: a document beside it can be neither confirmed nor accused.
+    let bare = made(&kept, &Wanted { reference: Some(17), ..Wanted::default() });
+    let found = evidence::check(&bare, Some(DOCUMENT), &trust()).1;
+    assert_eq!((names(&found), found.status()), (vec!["salt-missing"], 12), "{:?}", found.list());
+    assert_eq!(evidence::check(&bytes, Some(b"another"), &trust()).1.status(), 10);
+}
+
+#[test]
+fn evidence_from_before_the_salted_line_is_still_read() {
+    let kept = kept(salted(&SALT, &sha256(DOCUMENT)), Form::Salted);
+    let bytes = made(&kept, &Wanted { document: Some(DOCUMENT), salt: Some(&SALT), ..Wanted::default() });
+    let changed = |line: &str| {
+        let mut statement = evidence::check(&bytes, None, &trust()).0.statement.unwrap();
+        *statement.openssl.last_mut().unwrap() = line.to_owned();
+        let text = serde_json::to_string_pretty(&statement).unwrap() + "\n";
+        evidence::check(&forged(&bytes, "evidence.json", Some(text.as_bytes())).unwrap(), None, &trust()).1
+    };
+    assert!(changed("openssl dgst -sha256 -binary document | openssl base64").clean());
+    assert_eq!(names(&changed("openssl version")), ["evidence-lines"]);
+}
+
+/// The hospital salts, which the headers of its bags say: whoever asks without a salt is told so.
+#[test]
+fn a_document_asked_for_without_its_salt_accuses_nobody() {
+    let (hash, digest) = (salted(&SALT, &sha256(DOCUMENT)), sha256(DOCUMENT));
+    let asked = |form: Form, documents: Documents| {
+        let found = audit_with(&kept(hash, form).path(), &trust(), Some(&documents)).findings;
+        let text = found.list().first().map(|finding| finding.text.clone()).unwrap_or_default();
+        (names(&found), found.status(), text)
+    };
+    let list = |salt: &str| Documents::parse(&format!("17,{digest}{salt}\n")).unwrap();
+    let (names, status, text) = asked(Form::Salted, list(""));
+    assert_eq!((names, status), (vec!["salt-missing"], 12));
+    assert!(text.contains("the bag is salted: give --salt, or the hospital's list"), "{text}");
+    let (names, status, _) = asked(Form::Salted, Documents::one(digest, Some(17), false));
+    assert_eq!((names, status), (vec!["salt-missing"], 12));
+    let (names, status, text) = asked(Form::Salted, Documents::one(digest, None, false));
+    assert_eq!((names, status, text.contains("give --salt")), (vec!["document-missing"], 12, true), "{text}");
+    // With the salt it is found, with another one it is another document; bags that say nothing of salts accuse as before.
+    let right = format!(",{}", hex::encode(SALT));
+    assert_eq!(asked(Form::Salted, list(&right)).1, 0);
+    assert_eq!(asked(Form::Salted, Documents::one(hash, None, true)).1, 0);
+    let (names, status, _) = asked(Form::Salted, list(&format!(",{}", hex::encode([8; 16]))));
+    assert_eq!((names, status), (vec!["document-differs"], 10));
+    let (names, status, _) = asked(Form::Plain, list(""));
+    assert_eq!((names, status), (vec!["document-differs"], 10));
+    let (_, status, text) = asked(Form::Plain, Documents::one(digest, None, false));
+    assert_eq!((status, text.contains("salt")), (12, false), "{text}");
 }
 
 #[test]
@@ -88,8 +139,21 @@ fn evidence_under_a_stranger_s_authority_proves_nothing() {
 /// The command lines that the file names are run as they stand.
 #[test]
 fn the_lines_in_the_file_hold_with_the_tools_that_they_name() {
-    let kept = kept(sha256(DOCUMENT), Form::Plain);
-    let bytes = made(&kept, &Wanted { document: Some(DOCUMENT), ..Wanted::default() });
+    lines_hold(&kept(sha256(DOCUMENT), Form::Plain), &Wanted { document: Some(DOCUMENT), ..Wanted::default() });
+}
+
+#[test]
+fn the_line_for_a_salted_document_gives_the_hash_that_stands_in_the_bag() {
+    // Every byte that a shell could take for something else, and a salt whose base64 has all its signs.
+    for salt in [[0; 16], [255; 16], *b"\0\n\r %\\'\"$`;|&<>!", SALT] {
+        let wanted = Wanted { document: Some(DOCUMENT), salt: Some(&salt), ..Wanted::default() };
+        lines_hold(&kept(salted(&salt, &sha256(DOCUMENT)), Form::Salted), &wanted);
+    }
+}
+
+#[allow(clippy::print_stdout)] // says that it skips
+fn lines_hold(kept: &Kept, wanted: &Wanted<'_>) {
+    let bytes = made(kept, wanted);
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("e.tar"), &bytes).unwrap();
     let shell = |line: &str| {
@@ -102,7 +166,8 @@ fn the_lines_in_the_file_hold_with_the_tools_that_they_name() {
         return;
     }
     assert!(shell("tar -xf e.tar && sha256sum -c SHA256SUMS").0);
-    let (view, _) = evidence::check(&bytes, None, &trust());
+    let (view, findings) = evidence::check(&bytes, None, &trust());
+    assert!(findings.clean(), "{:?}", findings.list());
     let lines = view.statement.unwrap().openssl;
     assert_eq!(lines.len(), 4);
     let said: Vec<String> = lines

@@ -63,10 +63,10 @@ fn a_good_one_is_verified_with_its_entries_and_a_document_in_it_is_found() {
     let trust = trust_with("");
     let document = sha256(&17_i64.to_be_bytes());
     let found = |wanted: Documents| names(&crate::world::audit_with(&kept.path(), &trust, Some(&wanted)).findings);
-    assert_eq!(found(Documents::one(document, None)), [""; 0]);
-    assert_eq!(found(Documents::one(document, Some(5))), [""; 0]);
-    assert_eq!(found(Documents::one(document, Some(6))), ["document-missing"]);
-    assert_eq!(found(Documents::one(Sha256([9; 32]), None)), ["document-missing"]);
+    assert_eq!(found(Documents::one(document, None, false)), [""; 0]);
+    assert_eq!(found(Documents::one(document, Some(5), false)), [""; 0]);
+    assert_eq!(found(Documents::one(document, Some(6), false)), ["document-missing"]);
+    assert_eq!(found(Documents::one(Sha256([9; 32]), None, false)), ["document-missing"]);
 }
 
 #[test]
