@@ -206,13 +206,7 @@ impl Keyring {
     /// As [`Keyring::load`]; the keys are as they were.
     pub fn refresh(&self) -> Result<(), KeyringError> {
         let Some(path) = &self.path else { return Ok(()) };
-        let mut seal = self.sealing();
-        if seal.key.is_some() && !sealed::is_sealed(&read_file(path)?) {
-            // An open copy of before, put back: what is added to it would lie open too.
-            return Err(KeyringError::Format { path: path.clone(), rule: "it was sealed, and is not any more" });
-        }
-        let next = State::prepare(seal.read(path)?);
-        drop(seal);
+        let next = State::prepare(self.sealing().read(path)?);
         *self.state.write().unwrap_or_else(PoisonError::into_inner) = next;
         Ok(())
     }
@@ -283,7 +277,10 @@ impl Seal {
         let text = read_file(path)?;
         let form = |rule| KeyringError::Format { path: path.to_owned(), rule };
         if !sealed::is_sealed(&text) {
-            self.key = None;
+            if self.key.is_some() {
+                // An open copy of before, put back: what is added to it would lie open too.
+                return Err(form("it was sealed, and is not any more"));
+            }
             return Contents::from_toml(&text).map_err(form);
         }
         let opened = sealed::open(&text, &self.openers, self.key.as_ref());

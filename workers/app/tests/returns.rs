@@ -122,6 +122,13 @@ fn a_recipient_enriches_and_returns_and_the_hospital_reads_it_in_clear() {
         (status, code.unwrap_or_default().to_owned())
     };
     assert_eq!(back(&twisted), (Some(3), "ZGL-TTP-UNLISTED".to_owned()));
+    // What was received may have been worked on: a second delivery is not written over it.
+    let again = world.0.path().join("received");
+    let id = got["message"]["id"].as_str().unwrap().to_owned();
+    let over = ["inbox", "get", &id, "--out", again.to_str().unwrap(), "--address", RESEARCHER];
+    assert_eq!(world.run(&over).0, Some(3), "a file is written over");
+    // As a spreadsheet in Belgium saves it.
+    let scored = world.file("scored.csv", &fs::read_to_string(&scored).unwrap().replace(',', ";"));
     assert_eq!(back(&scored), (Some(0), String::new()));
     // The same file is the same submission; another one under a handle that was used is refused.
     assert_eq!(back(&scored), (Some(0), String::new()));

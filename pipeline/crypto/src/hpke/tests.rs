@@ -52,6 +52,7 @@ fn keys_are_read_as_openssl_writes_them_and_written_as_openssl_reads_them() {
     for wrong in ["", "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n", &key.to_pem()] {
         assert_eq!(SealKey::from_pem(wrong), Err(HpkeError::Key));
     }
+    assert!(key.public().is_sound() && !SealKey([0; KEY]).is_sound(), "a key for which every secret is zero passes");
     let folder = tempfile::tempdir().unwrap();
     let run = |arguments: &[&str]| {
         let output = Command::new("openssl").current_dir(folder.path()).args(arguments).output().ok()?;

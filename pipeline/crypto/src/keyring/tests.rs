@@ -229,12 +229,14 @@ fn two_processes_with_one_key_file_lose_none_of_each_others_roots() {
 fn a_key_file_under_a_passphrase_shows_nothing_opens_with_it_alone_and_keeps_every_key() {
     let folder = folder();
     let path = folder.path().join("keys.toml");
+    let open_copy = folder.path().join("copy");
     let [first, second] = ["the first passphrase", "the second passphrase"].map(|text| Passphrase::new(text).unwrap());
     let under = |passphrase: &Passphrase| SealUnder::Passphrase(passphrase.clone());
     let keys = Keyring::create(&path).unwrap();
     let value = keys.seal(b"c", b"plain");
     let root = keys.ensure_project_root("lab").unwrap().commitment();
     assert!(keys.sealed_under().is_none() && fs::read_to_string(&path).unwrap().contains("lab"));
+    fs::copy(&path, &open_copy).unwrap();
     // A file of before opens with a passphrase too, and is converted in place.
     let keys = Keyring::load_with(&path, first.clone().into()).unwrap();
     assert!(keys.sealed_under().is_none());
@@ -254,5 +256,10 @@ fn a_key_file_under_a_passphrase_shows_nothing_opens_with_it_alone_and_keeps_eve
     assert!(matches!(other.refresh(), Err(KeyringError::Passphrase(_))), "the old passphrase opens the file");
     assert!(other.project_root("lab").is_some(), "a failed refresh forgets keys");
     assert!(other.ensure_project_root("third").is_err(), "it wrote over a file that it cannot read");
-    assert!(Keyring::load_with(&path, second.into()).unwrap().project_root("study").is_some());
+    let keys = Keyring::load_with(&path, second.into()).unwrap();
+    assert!(keys.project_root("study").is_some());
+    fs::copy(&open_copy, &path).unwrap();
+    assert!(matches!(keys.refresh(), Err(KeyringError::Format { .. })), "an open copy is taken for the sealed file");
+    assert!(keys.ensure_project_root("later").is_err(), "a new root is written into an open file");
+    assert!(!fs::read_to_string(&path).unwrap().contains("later") && keys.project_root("study").is_some());
 }

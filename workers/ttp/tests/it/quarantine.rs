@@ -206,6 +206,20 @@ fn what_a_stranger_sent_is_remembered_without_its_content_and_what_is_for_no_pro
 }
 
 #[test]
+fn strangers_push_nothing_out_that_an_officer_may_release() {
+    let mut bench = Bench::new();
+    bench.send(&inbound(), BAD, NOW);
+    let stranger = Inbound { sender: "NIHII-HOSPITAL:71000931".parse().unwrap(), ..inbound() };
+    for _ in 0..=HELD_MAX {
+        bench.send(&stranger, GOOD, NOW);
+    }
+    assert_eq!(bench.held()[0].0, 1, "the batch that stood still is gone");
+    assert!((bench.held().len() as u64) < HELD_MAX / 2, "strangers fill the list");
+    bench.send(&inbound(), BAD, NOW);
+    assert!(bench.held().last().unwrap().1.kept, "there is no room for a sender of the project");
+}
+
+#[test]
 fn batches_are_gone_after_their_time_and_the_oldest_make_room() {
     let mut bench = Bench::new();
     for second in 0..105 {
