@@ -158,23 +158,23 @@ impl Check<'_> {
             self.add(Class::Altered, "evidence-time", "evidence.json", "the file names another time than its token");
         }
         let authorities = files.iter().filter(|(name, _)| name.starts_with("ca-")).count();
-        // Files from before the salted line have the plain one.
-        let known =
-            [statement.salt.as_deref(), None].map(|salt| lines(authorities, inside.is_some(), salt, statement.stamped));
-        let mut statement = statement;
-        if !known.contains(&statement.openssl) {
-            // Whoever reads the report types them: a forger's line is not shown.
-            let [own, _] = known;
-            statement.openssl = own;
-            self.add(
-                Class::Altered,
-                "evidence-lines",
-                "evidence.json",
-                "the command lines are not those of the format",
-            );
-        }
+        let statement = self.command_lines(statement, authorities, inside.is_some());
         view.document = document.or(inside).map(sha256);
         view.statement = Some(statement);
+    }
+
+    /// The statement with its command lines if they are those of the format, else with those that would be: whoever reads the
+    /// report types them, so that a forger's line is not shown.
+    fn command_lines(&mut self, mut statement: Statement, authorities: usize, document: bool) -> Statement {
+        // Files from before the salted line have the plain one.
+        let known = [statement.salt.as_deref(), None].map(|salt| lines(authorities, document, salt, statement.stamped));
+        if !known.contains(&statement.openssl) {
+            let [own, _] = known;
+            statement.openssl = own;
+            let text = "the command lines are not those of the format";
+            self.add(Class::Altered, "evidence-lines", "evidence.json", text);
+        }
+        statement
     }
 
     /// Whether the last file holds the digests of all others.
