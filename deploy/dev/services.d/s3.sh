@@ -45,6 +45,7 @@ s3_up() {
 {"identities": [{"name": "zegel", "credentials": [{"accessKey": "zegel", "secretKey": "only-for-tests"}],
   "actions": ["Admin", "Read", "Write", "List"]}]}
 JSON
+  # Both limits in absolute figures: one in percent of the disk (the default) refuses every write while gigabytes are free.
   # A session of its own, so that an interrupted command leaves the server to `down`.
   # shellcheck disable=SC2016 # $$ and $@ are the inner shell's: the process id is that of the server itself
   setsid bash -c 'echo $$ >"$0/pid"; exec "$@"' "$dir" "$program" server \
@@ -52,7 +53,7 @@ JSON
     -s3.port="$port" -s3.port.grpc=$((port - 1)) -filer.port=$((port - 2)) -filer.port.grpc=$((port - 3)) \
     -volume.port=$((port - 4)) -volume.port.grpc=$((port - 5)) -master.port=$((port - 6)) \
     -master.port.grpc=$((port - 7)) -s3.port.iceberg=0 -s3.port.lance=0 -master.telemetry=false \
-    -master.volumeSizeLimitMB=256 -volume.max=0 -volume.minFreeSpacePercent=1 \
+    -master.volumeSizeLimitMB=256 -volume.max=64 -volume.minFreeSpace=100MiB \
     >>"$dir/server.log" 2>&1 </dev/null &
   until_ready 60 s3_ready || fail "the server does not answer: $(tail -n 3 "$dir/server.log")"
   # The gateway answers before it has found its filer, so the first try may be too early.

@@ -9,6 +9,7 @@
 
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use serde_json::Value;
+use std::collections::VecDeque;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::thread;
@@ -49,8 +50,8 @@ fn json(output: &Output) -> Value {
     })
 }
 
-fn rounds() -> u32 {
-    std::env::var("ZEGEL_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(ROUNDS)
+fn rounds(usual: u32) -> u32 {
+    std::env::var("ZEGEL_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(usual)
 }
 
 /// Brokers beside PostgreSQL, by name and URL.
@@ -114,14 +115,14 @@ fn kills_of_the_process_lose_nothing_on_any_pair() {
         let mut server = Server::start(&zegel(), &data, &address, &env).expect("starts");
         let clients = open_boxes(&server);
         let load = Load::start(&clients, server.operator());
-        for kill in 1..=rounds() {
+        for kill in 1..=rounds(ROUNDS) {
             thread::sleep(Duration::from_millis(u64::from(random.next_u32() % 2_000)));
             server.kill();
             server = Server::start(&zegel(), &data, &address, &env).unwrap_or_else(|log| panic!("kill {kill}: {log}"));
         }
         thread::sleep(Duration::from_secs(2));
         let acknowledged = load.stop();
-        println!("postgres + {name}: {} kills, acknowledged {:?}", rounds(), acknowledged.counts());
+        println!("postgres + {name}: {} kills, acknowledged {:?}", rounds(ROUNDS), acknowledged.counts());
         acknowledged.check(&clients, &data);
         assert_eq!(server.stop(), Some(0), "the process does not drain");
         let checked = run(&data, &["check", "--json"], &env);
@@ -138,7 +139,7 @@ fn declare(data: &Path, broker: &str, env: &[(&str, &str)]) {
     }
 }
 
-/// Four processes share the stages of one installation: one is killed, one drained, load goes on.
+/// Four processes share the stages of one installation: one is killed, one drained, load goes on; in every round again.
 #[test]
 fn processes_share_the_stages_and_take_over_a_killed_ones_work() {
     let _alone = zegel_suite::alone();
@@ -164,26 +165,49 @@ fn processes_share_the_stages_and_take_over_a_killed_ones_work() {
             [env.as_slice(), &[("ZEGEL_ROLES", r#"["mailbox","ttp","receipts","timestamp","mutations","relays"]"#)]]
                 .concat();
         let worker = || Server::start(&zegel(), &data, &Address::default(), &workers).expect("a worker starts");
-        let (second, third, fourth) = (worker(), worker(), worker());
-        thread::sleep(Duration::from_secs(6));
-        let shares: Vec<u64> = [&front, &second, &third, &fourth].iter().map(|one| one.owned("box")).collect();
-        println!("postgres + {name}: shares of the boxes' slots {shares:?}");
-        assert_eq!(shares, [2, 2, 2, 2], "the slots are not divided evenly");
-        second.kill();
-        let killed = Instant::now();
-        let all = || [&front, &third, &fourth].iter().map(|one| one.owned("box")).sum::<u64>();
-        while all() < 8 {
-            assert!(killed.elapsed() < Duration::from_secs(20), "a killed process's slots are not taken over");
-            thread::sleep(Duration::from_millis(50));
+        let mut others = VecDeque::from([worker(), worker(), worker()]);
+        for hand_over in 1..=rounds(1) {
+            wait_until_even(&front, &others, name);
+            others.pop_front().expect("three others").kill();
+            let killed = Instant::now();
+            while owned(&front, &others).iter().sum::<u64>() < 8 {
+                assert!(killed.elapsed() < Duration::from_secs(20), "a killed process's slots are not taken over");
+                thread::sleep(Duration::from_millis(50));
+            }
+            println!("postgres + {name}: taken over {:?} after the kill, with a lease of 3 s", killed.elapsed());
+            let drained = others.pop_front().expect("two others");
+            assert_eq!(drained.stop(), Some(0), "a worker does not drain");
+            if hand_over < rounds(1) {
+                others.extend([worker(), worker()]);
+            }
         }
-        println!("postgres + {name}: taken over {:?} after the kill, with a lease of 3 s", killed.elapsed());
-        assert_eq!(third.stop(), Some(0), "a worker does not drain");
         thread::sleep(Duration::from_secs(2));
         let acknowledged = load.stop();
         println!("postgres + {name}: acknowledged {:?}", acknowledged.counts());
         acknowledged.check(&clients, &data);
-        assert_eq!(fourth.stop(), Some(0), "a worker does not drain");
+        for other in others {
+            assert_eq!(other.stop(), Some(0), "a worker does not drain");
+        }
         assert_eq!(front.stop(), Some(0), "the front does not drain");
+    }
+}
+
+/// How many of the boxes' eight slots each process has.
+fn owned(front: &Server, others: &VecDeque<Server>) -> Vec<u64> {
+    std::iter::once(front).chain(others).map(|one| one.owned("box")).collect()
+}
+
+/// Processes hand slots over one by one, each after what it has in hand.
+fn wait_until_even(front: &Server, others: &VecDeque<Server>, name: &str) {
+    let since = Instant::now();
+    loop {
+        let shares = owned(front, others);
+        if shares == [2, 2, 2, 2] {
+            println!("postgres + {name}: shares of the boxes' slots {shares:?} after {:?}", since.elapsed());
+            return;
+        }
+        assert!(since.elapsed() < Duration::from_secs(60), "the slots are not divided evenly: {shares:?}");
+        thread::sleep(Duration::from_millis(100));
     }
 }
 
@@ -276,7 +300,7 @@ fn troubled(broker: &str, variable: &str, names: &'static [&'static str]) {
     let clients = open_boxes(&server);
     let load = Load::start(&clients, server.operator());
     let troubles = [("postgres", "-KILL"), (broker, "-KILL"), ("postgres", "-STOP"), (broker, "-STOP")];
-    for round in 0..rounds().max(4) {
+    for round in 0..rounds(ROUNDS).max(4) {
         let (name, signal) = troubles[round as usize % troubles.len()];
         thread::sleep(Duration::from_secs(2));
         servers.signal(name, signal);
@@ -290,7 +314,7 @@ fn troubled(broker: &str, variable: &str, names: &'static [&'static str]) {
     }
     thread::sleep(Duration::from_secs(5));
     let acknowledged = load.stop();
-    let rounds = rounds().max(4);
+    let rounds = rounds(ROUNDS).max(4);
     println!("{rounds} rounds of killed and silent postgres and {broker}, acknowledged {:?}", acknowledged.counts());
     acknowledged.check(&clients, &data);
     assert_eq!(server.stop(), Some(0), "the process does not drain");
