@@ -10,8 +10,8 @@
 //! - *At least once, in order.* What one call sent arrives in its order. A transport that lost its connection sends again
 //!   from the lowest parcel whose outcome is unknown, in order, so that a stretch may arrive twice; readers know the
 //!   repetition by the [`Mark`]. What was not settled arrives again at the next reader, in order. A node that goes down
-//!   may have taken a later part of what it never confirmed and not the earlier, which then comes behind it: readers of a
-//!   numbered lane wait for the gap, and an edge that was told nothing was promised nothing.
+//!   may have taken a later part of what it never confirmed and not the earlier, which then comes behind it; and what a
+//!   lingering reader held may come behind what the next one was given. Readers of either lane wait for the gap.
 //! - *Time.* Every await inside has a limit; a broker that blocks producers (a memory alarm, a full disk) is
 //!   [`BrokerError::Full`] or [`BrokerError::Unavailable`], never an endless wait.
 //! - *Bounds.* A reader holds at most what its limits say, in messages and bytes.

@@ -4,8 +4,12 @@ use crate::load::{parcel, single};
 use crate::place_or_skip;
 use bytes::Bytes;
 use std::time::{Duration, Instant};
+use zegel_conformance::fixture::{id_number, subscribe, take};
+use zegel_conformance::relays;
+use zegel_core::memory::Memory;
+use zegel_core::slot::INTAKE;
 use zegel_core::transport::{Arrivals, Lane, Mark, Parcel, Transport};
-use zegel_core::{BatchLimits, Sealed};
+use zegel_core::{BatchLimits, RelayedConfig, Sealed, Slot};
 
 const TEN: BatchLimits = BatchLimits { messages: 10, bytes: 64 << 20 };
 
@@ -65,6 +69,36 @@ async fn a_second_reader_waits_for_the_first_and_not_for_ever() {
     for amqp in [one, two, three] {
         amqp.close().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_lingering_reader_held_is_numbered_before_what_the_next_one_was_given() {
+    let mut place = place_or_skip!();
+    place.options.alone_within = Duration::from_millis(300);
+    place.options.prefetch = 20; // so that the broker gives the later ones to the next reader
+    let intake = Slot { group: INTAKE, ..single() };
+    let edge = |n| Parcel { mark: Mark::Edge { session: [9; 16], sequence: n }, ..parcel(n) };
+    let cut_off = place.connect().await;
+    let sent = cut_off.send(Lane::of(intake), (1..=20).map(edge).collect()).await;
+    assert!(sent.iter().all(Result::is_ok));
+    let mut lingering = cut_off.receive(intake, 0).await.unwrap();
+    let mut held = 0;
+    while held < 20 {
+        held += tokio::time::timeout(Duration::from_secs(10), lingering.next(TEN)).await.unwrap().unwrap().len();
+    }
+    // The next process does not wait for ever, and is given what comes now.
+    let next = place.connect().await;
+    let (backend, runner, relayed) = relays::start(next, Memory::new(), RelayedConfig::default());
+    let sent = cut_off.send(Lane::of(intake), (21..=40).map(edge).collect()).await;
+    assert!(sent.iter().all(Result::is_ok));
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    drop(lingering);
+    let mut stream = subscribe(&backend, single(), 0).await;
+    let ids: Vec<u64> = take(&mut *stream, 40).await.iter().map(|one| id_number(one.id)).collect();
+    assert_eq!(ids, (1..=40).collect::<Vec<_>>(), "what was confirmed first was numbered last");
+    runner.drain(Duration::from_secs(5)).await;
+    relayed.close().await;
+    cut_off.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -24,6 +24,8 @@ pub(crate) enum Loss {
     Broker(#[from] BrokerError),
     #[error(transparent)]
     Keys(#[from] KeysError),
+    #[error("parcels are missing before those that arrived; the lane is read again")]
+    Gap,
     #[error("a row of an intake cannot be read")]
     Row(#[from] crate::rows::RowError),
 }

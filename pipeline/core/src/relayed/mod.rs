@@ -12,6 +12,7 @@
 
 mod intake;
 mod lease;
+mod order;
 mod progress;
 mod relay;
 mod sessions;
@@ -36,13 +37,15 @@ use tokio::sync::watch;
 pub struct RelayedConfig {
     /// High-water mark of every channel, instead of the topology's.
     pub high_water: Option<u64>,
-    /// Silence of the broker after which a reader asks the store for what is owed.
+    /// Silence of the broker after which a reader asks the store for what is owed; and how long an intake waits for a gap in
+    /// what a publisher sent, which a send that failed may have left for good.
     pub patience: Duration,
 }
 
 impl Default for RelayedConfig {
     fn default() -> RelayedConfig {
-        // Longer than a broker's node takes to be restarted: asking the store is right at any time, and rarely needed.
+        // Longer than a broker's node takes to be restarted: asking the store is right at any time, and rarely needed. Twice
+        // a heartbeat of the readers too, after which a broker gives back what a silent one held.
         RelayedConfig { high_water: None, patience: Duration::from_secs(10) }
     }
 }
@@ -112,7 +115,8 @@ impl Relayed {
             let (store, transport) = (Arc::clone(&self.store), Arc::clone(&self.transport));
             tasks.push(if intake {
                 let (keys, clock) = (Arc::clone(&duties.keys), Arc::clone(&duties.clock));
-                tokio::spawn(lease.run(intake::Intake::new(slot, store, transport, keys, clock)))
+                let patience = self.config.patience;
+                tokio::spawn(lease.run(intake::Intake::new(slot, store, transport, keys, clock, patience)))
             } else {
                 tokio::spawn(lease.run(relay::Relay::new(slot, store, transport, watch.clone())))
             });

@@ -30,6 +30,12 @@ impl Taken {
         Taken { v: V1, last: 0, holes: Vec::new(), at }
     }
 
+    /// The highest number taken.
+    #[must_use]
+    pub fn last(&self) -> u64 {
+        self.last
+    }
+
     /// Takes a number; false when it was taken before.
     pub fn take(&mut self, number: u64) -> bool {
         if number > self.last {
