@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 const START: Duration = Duration::from_secs(60);
 /// A request that takes longer is given up (and repeated by clients that must get through).
 const REQUEST: Duration = Duration::from_secs(20);
+/// How long a box is opened again that is not open yet.
+const OPENING: Duration = Duration::from_secs(60);
 
 /// Where the server is now.
 #[derive(Debug, Clone, Default)]
@@ -129,7 +131,14 @@ impl Server {
     /// The server's answer, when it refuses.
     pub fn open_box(&self, owner: &str) -> Result<Client, String> {
         let body = serde_json::json!({ "address": owner, "max_bytes": 10_000_000_000u64 });
-        let answer = self.operator().post("/v1/boxes", &body)?;
+        let since = Instant::now();
+        let answer = loop {
+            let answer = self.operator().post("/v1/boxes", &body)?;
+            // Taken, and not done in the time that a request waits: opening again changes nothing and gives the token.
+            if answer["pending"] != true || since.elapsed() > OPENING {
+                break answer;
+            }
+        };
         let token = answer["token"].as_str().ok_or_else(|| format!("no token in {answer}"))?;
         Ok(Client::new(&self.address, token))
     }
@@ -161,6 +170,12 @@ impl Client {
             .max_idle_connections(4)
             .build();
         Client { agent: config.into(), address: address.clone(), token: token.to_owned() }
+    }
+
+    /// The token that it speaks with.
+    #[must_use]
+    pub fn token(&self) -> &str {
+        &self.token
     }
 
     /// POSTs bytes; the status and the JSON answer.
@@ -204,6 +219,32 @@ impl Client {
         let bytes =
             response.body_mut().with_config().limit(1 << 30).read_to_vec().map_err(|error| error.to_string())?;
         if response.status() == 200 { Ok(bytes) } else { Err(response.status().to_string()) }
+    }
+
+    /// Any call, whatever its answer: the status, and everything that came, headers and body.
+    ///
+    /// # Errors
+    /// When no answer came.
+    pub fn ask(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Result<(u16, Vec<u8>), String> {
+        let mut request = ureq::http::Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.address.get()))
+            .header("authorization", format!("Bearer {}", self.token));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(body).map_err(|error| error.to_string())?;
+        let mut response = self.agent.run(request).map_err(|error| error.to_string())?;
+        let mut all = format!("{:?}\n", response.headers()).into_bytes();
+        let body = response.body_mut().with_config().limit(1 << 30).read_to_vec();
+        all.extend(body.map_err(|error| error.to_string())?);
+        Ok((response.status().as_u16(), all))
     }
 
     fn request(&self, path: &str) -> ureq::RequestBuilder<ureq::typestate::WithoutBody> {

@@ -206,7 +206,7 @@ fn wait_until_even(front: &Server, others: &VecDeque<Server>, name: &str) {
             println!("postgres + {name}: shares of the boxes' slots {shares:?} after {:?}", since.elapsed());
             return;
         }
-        assert!(since.elapsed() < Duration::from_secs(60), "the slots are not divided evenly: {shares:?}");
+        assert!(since.elapsed() < Duration::from_secs(120), "the slots are not divided evenly: {shares:?}");
         thread::sleep(Duration::from_millis(100));
     }
 }
