@@ -239,22 +239,24 @@ impl Segment {
         let mut trailer = [0; 16];
         self.file.read_exact_at(&mut trailer, trailer_at)?;
         let (offset, end) = trailer.split_at(8);
+        let end_at = trailer_at + 8;
         if end != END {
-            return damaged(trailer_at + 8, self.length, "the segment does not end as it must");
+            return damaged(end_at, self.length, "the segment does not end as it must");
         }
         let offset = offset.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes));
         let length = trailer_at.checked_sub(offset).filter(|length| *length <= frame::BODY_MAX as u64);
         let Some(length) = length.and_then(|length| usize::try_from(length).ok()) else {
-            return damaged(trailer_at, trailer_at + 8, "the place of the index is not in the segment");
+            return damaged(trailer_at, end_at, "the place of the index is not in the segment");
         };
         let mut bytes = vec![0; length];
         self.file.read_exact_at(&mut bytes, offset)?;
+        // The index, or its place in the trailer, which may say another one.
         let Ok(index) = frame::read(&bytes) else {
-            return damaged(offset, trailer_at, "the index is not what was written");
+            return damaged(offset, end_at, "the index is not what was written");
         };
         let slots = decode_index(index.body).filter(|_| index.kind == kinds::INDEX);
         let Some(slots) = slots.filter(|slots| fills(slots, offset)) else {
-            return damaged(offset, trailer_at, "the index does not cover the segment's bytes");
+            return damaged(offset, end_at, "the index does not cover the segment's bytes");
         };
         self.index = index.digest;
         self.slots = slots;
