@@ -10,6 +10,7 @@
 //! A row with the same member twice is bad: readers would not agree on which one counts. On the way back, what the project
 //! does not list passes as it is.
 
+use crate::fhir_types::is_type as is_type_name;
 use crate::paths::{ROOT, StateId};
 use crate::refusal::TransformError;
 use crate::run::{OnUnlisted, Run};
@@ -135,8 +136,11 @@ impl<'r> Json<'_, 'r> {
             json_string(self.written_name(below, name), out)?;
             out.push(b':');
             let is_type = self.is_fhir && name == TYPE && place.drop.is_none();
-            if is_type {
+            if is_type && is_type_name(member.get()) {
                 out.extend_from_slice(member.get().as_bytes());
+            } else if is_type {
+                self.run.report.bad("", NOT_FHIR);
+                out.truncate(mark);
             } else if !self.value(member.get(), below, depth + 1, out)? {
                 out.truncate(mark);
             }

@@ -17,6 +17,7 @@ mod csv_rows;
 mod dates;
 mod exchange;
 mod fhir;
+mod fhir_types;
 pub mod fields;
 mod fixed_rows;
 pub mod form;

@@ -455,3 +455,15 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_is_no_type_of_resource_is_a_bad_row_wherever_it_stands() {
+    for kind in ["\"Zo\u{e9} Peeters\"", "{\"family\":\"Peeters\"}", "[\"Patient\"]", "\"AlmaSoft\""] {
+        let batch = format!("{}\n{}\n", patient("1"), patient("2").to_string().replace("\"Patient\"", kind));
+        assert_eq!(refused(&fhir(), batch.as_bytes()).rows[0].code, "ZGL-ROW-FHIR", "{kind}");
+        let inner = patient("2")
+            .to_string()
+            .replace("\"birthDate\"", &format!("\"contact\":{{\"resourceType\":{kind}}},\"birthDate\""));
+        assert_eq!(refused(&fhir(), inner.as_bytes()).rows[0].code, "ZGL-ROW-FHIR", "{kind} inside");
+    }
+}
