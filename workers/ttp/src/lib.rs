@@ -55,6 +55,7 @@ mod transcode;
 pub mod transform;
 mod values;
 pub mod worker;
+mod xml_names;
 mod xml_rows;
 mod xml_tree;
 

@@ -2,11 +2,12 @@
 //!
 //! A path is the names of elements below `kmehrmessage`, or from the top in other documents, without prefixes; `@DN` is an
 //! attribute, and `id[S=INSS]` the `id` whose attribute `S` is `INSS`. What is compared with the project are the paths of
-//! text and of attributes. Attributes that are part of the form stay without being listed: `S`, `SV` and `L` in KMEHR, and
-//! `xsi:type` and `xsi:nil` anywhere. An element of which nothing is left is left out.
+//! text and of attributes. Attributes that are part of the form stay without being listed, where they have that form (module
+//! `xml_names`): `S`, `SV` and `L` in KMEHR, `xsi:nil` and `xml:space` anywhere. An element of which nothing is left is left out.
 //!
 //! What goes out: UTF-8, no comments, processing instructions, or white space between elements; KMEHR without prefixes and
-//! without what belongs to other namespaces (a signature names its signer). In other documents namespaces stay as they are.
+//! without what belongs to other namespaces (a signature names its signer). In other documents namespaces are declared where a
+//! delivered name needs them; on the way back they stay as they are.
 //! What stands around the rows is written before the first, or after the last one.
 //!
 //! Memory (I7): one row, or one element beside the rows, of at most 1 MiB. Failure: a document type, an entity that XML
@@ -18,13 +19,12 @@ use crate::refusal::{TransformError, refusal};
 use crate::row_number::{Carrier, take_element};
 use crate::run::{OnUnlisted, Run};
 use crate::transform::ROW_MAX;
+use crate::xml_names::{Names, declared, form_value, is_kmehr};
 use crate::xml_tree::{Document, Element, Next, Node, XmlTrouble, escape};
 use schemas::messages::Reason;
 use std::io::BufRead;
 
 const UNLISTED: &str = "ZGL-TTP-UNLISTED";
-/// Attributes that say how a value is coded: part of KMEHR's form.
-const KMEHR_FORM: [&str; 3] = ["S", "SV", "L"];
 const XSI: &str = "http://www.w3.org/2001/XMLSchema-instance";
 
 /// Puts every row of an XML document through.
@@ -32,8 +32,8 @@ pub(crate) fn run(run: &mut Run<'_>, input: &mut dyn BufRead, is_kmehr: bool) ->
     run.carrier = if is_kmehr { Carrier::Folder } else { Carrier::Attribute };
     let is_utf8 = run.project.text.encoding == Encoding::Utf8;
     let mut document = Document::new(input, is_utf8 || run.is_back());
-    let outcome =
-        Batch { run: &mut *run, is_kmehr, head: Vec::new(), tail: Vec::new(), has_rows: false }.read(&mut document);
+    let (head, tail, names) = (Vec::new(), Vec::new(), Names::default());
+    let outcome = Batch { run: &mut *run, is_kmehr, head, tail, has_rows: false, names }.read(&mut document);
     match outcome {
         Ok(()) => Ok(()),
         Err(XmlTrouble::Io(error)) => Err(error.into()),
@@ -65,12 +65,13 @@ struct Batch<'b, 'r> {
     head: Vec<u8>,
     tail: Vec<u8>,
     has_rows: bool,
+    names: Names,
 }
 
 impl Batch<'_, '_> {
     fn read(&mut self, document: &mut Document<'_>) -> Result<(), XmlTrouble> {
         let root = document.root()?;
-        if self.is_kmehr && !(root.name == "kmehrmessage" && root.namespace.contains("/kmehr/schema")) {
+        if self.is_kmehr && !(root.name == "kmehrmessage" && is_kmehr(&root.namespace)) {
             return Err(XmlTrouble::Form("the document is not a KMEHR message"));
         }
         self.head.extend_from_slice(b"<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
@@ -106,7 +107,7 @@ impl Batch<'_, '_> {
         record: &[String],
         place: Place,
     ) -> Result<(), XmlTrouble> {
-        let mut open = Vec::new();
+        let (mut open, mark) = (Vec::new(), self.names.enter(element));
         let name = self.open_tag(element, place, &mut open).0;
         let is_root = record.len() + 1 == self.run.project.record.len();
         if is_root && self.is_kmehr {
@@ -149,6 +150,7 @@ impl Batch<'_, '_> {
         }
         self.flush_head()?;
         self.tail.extend_from_slice(format!("</{name}>").as_bytes());
+        self.names.leave(mark);
         Ok(())
     }
 
@@ -194,6 +196,13 @@ impl Batch<'_, '_> {
             self.unlisted(place, element.is_foreign);
             return false;
         };
+        let mark = self.names.enter(element);
+        let any = self.listed(element, at, place, out);
+        self.names.leave(mark);
+        any
+    }
+
+    fn listed(&mut self, element: &Element, at: StateId, place: Place, out: &mut Vec<u8>) -> bool {
         let start = out.len();
         let (name, mut any) = self.open_tag(element, place, out);
         let inside = out.len() + 1;
@@ -259,17 +268,19 @@ impl Batch<'_, '_> {
         let name = if self.is_kmehr { element.name.clone() } else { element.qualified.clone() };
         out.push(b'<');
         out.extend_from_slice(name.as_bytes());
+        let declares = !self.is_kmehr && !self.run.is_return();
+        if declares {
+            self.names.declare(&name, true, out);
+        }
         let mut any = false;
         for (key, value) in &element.attributes {
-            let is_namespace = key == "xmlns" || key.starts_with("xmlns:");
-            let is_form = is_namespace && !self.is_kmehr
-                || matches!(key.as_str(), "xsi:type" | "xsi:nil" | "xml:space")
-                || self.is_kmehr && KMEHR_FORM.contains(&key.as_str());
             let below = self.step(place, &format!("@{key}"));
-            let field = below.at.and_then(|at| self.run.matcher.field(at));
+            let is_namespace = declared(key).is_some();
+            let field = below.at.filter(|_| !is_namespace).and_then(|at| self.run.matcher.field(at));
+            let form = if is_namespace { None } else { form_value(key, value, self.is_kmehr) };
             let mut written = Vec::new();
-            match field {
-                Some(field) => {
+            match (field, form) {
+                (Some(field), _) => {
                     let is_kept = self.run.is_delivered(below.drop);
                     if !is_kept && self.run.is_return() {
                         self.unlisted(below, false);
@@ -279,17 +290,26 @@ impl Batch<'_, '_> {
                     }
                     any = true;
                 }
-                None if is_form || self.run.unlisted(below.drop) == OnUnlisted::Pass => {
-                    written.extend_from_slice(value.as_bytes())
+                (None, Some(form)) => written.extend_from_slice(form.as_bytes()),
+                // What a delivered name needs is declared with it; on the way back everything is as the recipient wrote it.
+                (None, None) if is_namespace && (self.is_kmehr || declares) => continue,
+                (None, None) if is_namespace || self.run.unlisted(below.drop) == OnUnlisted::Pass => {
+                    written.extend_from_slice(value.as_bytes());
                 }
-                None if is_namespace || key == "xsi:schemaLocation" => continue,
-                None => {
+                (None, None) if key == "xsi:schemaLocation" => continue,
+                (None, None) => {
                     self.unlisted(place, false);
                     continue;
                 }
             }
             let value = String::from_utf8_lossy(&written);
             out.extend_from_slice(format!(" {key}=\"{}\"", escape(&value)).as_bytes());
+            if declares {
+                self.names.declare(key, false, out);
+                if key == "xsi:type" {
+                    self.names.declare(&value, false, out);
+                }
+            }
         }
         (name, any)
     }

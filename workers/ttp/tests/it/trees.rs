@@ -456,6 +456,38 @@ proptest! {
     }
 }
 
+/// Where the form has room for free text, a sender's program writes its name: none of it reaches the recipient.
+#[test]
+fn the_form_of_a_document_has_no_room_for_the_senders_name() {
+    let kmehr_row = folder(1, "x")
+        .replace("S=\"INSS\" SV=\"1.0\"", "S=\"INSS\" SV=\"AlmaSoft 3\" xsi:type=\"Alma\"")
+        .replace("L=\"nl\"", "L=\"alma\" xml:space=\"alma\"");
+    let listed = XML.replace("rows =", "unlisted = \"drop\"\nrows =").replace("transaction.**\"", "transaction.text\"");
+    let out = output(&project(&listed), &kmehr(&kmehr_row));
+    assert!(out.contains("<id S=\"INSS\" SV=\"0.0\">P1.") && out.contains("<text>x</text>"), "{out}");
+    assert!(!out.to_lowercase().contains("alma"), "{out}");
+    let other = kmehr("").replace("http://www.ehealth.fgov.be/standards/kmehr", "http://alma.example/kmehr");
+    assert_eq!(refused(&project(XML), other.as_bytes()).code, "ZGL-TTP-FORMAT", "a namespace of its own");
+
+    let people = project(
+        "format = \"xml\"\nrecord = \"people.person\"\nunlisted = \"drop\"\n[[fields]]\npath = \"people.person.**.v\"\naction = \"keep\"\n\
+         [[fields]]\npath = \"people.person.**.v.@p:unit\"\naction = \"keep\"",
+    );
+    let batch = "<people xmlns=\"urn:p\" xmlns:alma=\"urn:alma\" xmlns:p=\"urn:used\"><person xmlns:alma2=\"urn:alma\"><alma:x>Alma</alma:x>\
+                 <v xsi:nil=\"alma\" xmlns:xsi=\"http://www.w3.org/2001/XMLSchema-instance\" p:unit=\"g\" alma2:y=\"1\">7</v><p:w><p:v>8</p:v></p:w>\
+                 </person><p:trailer/></people>";
+    let out = output(&people, batch);
+    assert!(
+        out.contains(
+            "<people xmlns=\"urn:p\"><person><v p:unit=\"g\" xmlns:p=\"urn:used\">7</v><p:w xmlns:p=\"urn:used\"><p:v>8</p:v></p:w></person></people>"
+        ),
+        "{out}"
+    );
+    // What is delivered comes back, with what its recipient declares.
+    let enriched = out.replace("</person>", "<s:score xmlns:s=\"urn:s\">1</s:score></person>");
+    assert!(back(&people, enriched.as_bytes()).unwrap().contains("<s:score xmlns:s=\"urn:s\">1</s:score>"));
+}
+
 #[test]
 fn what_is_no_type_of_resource_is_a_bad_row_wherever_it_stands() {
     for kind in ["\"Zo\u{e9} Peeters\"", "{\"family\":\"Peeters\"}", "[\"Patient\"]", "\"AlmaSoft\""] {
