@@ -224,6 +224,17 @@ pub enum BadRows {
 /// Most senders and most fields of a project: far above any agreement, low enough to be read at start.
 const ITEMS_MAX: usize = 1_000;
 
+/// A reader's complaint with its line, and without the value: whoever names a batch in place of a document finds no patient in the error.
+fn told(message: &str, line: usize) -> String {
+    let message = message.trim();
+    let without_value = ["invalid type: ", "invalid value: "].into_iter().find_map(|head| {
+        let rest = message.strip_prefix(head)?;
+        let kind = rest.split([' ', ',']).next()?;
+        Some(format!("{head}{kind}{}", &rest[rest.rfind(", expected")?..]))
+    });
+    format!("line {line}: {}", without_value.as_deref().unwrap_or(message))
+}
+
 fn first_form() -> u32 {
     1
 }
@@ -244,11 +255,16 @@ impl ProjectDocument {
     /// # Errors
     /// [`ProjectError`] with the first rule that is broken.
     pub fn parse(text: &str) -> Result<ProjectDocument, ProjectError> {
-        let form = |error: String| ProjectError::Form(error.trim().to_owned());
         let document: ProjectDocument = if text.trim_start().starts_with('{') {
-            serde_json::from_str(text).map_err(|error| form(error.to_string()))?
+            serde_json::from_str(text).map_err(|error| {
+                let place = format!(" at line {} column {}", error.line(), error.column());
+                ProjectError::Form(told(error.to_string().trim_end_matches(&place), error.line()))
+            })?
         } else {
-            toml::from_str(text).map_err(|error| form(error.to_string()))?
+            toml::from_str(text).map_err(|error| {
+                let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+                ProjectError::Form(told(error.message(), before.matches('\n').count() + 1))
+            })?
         };
         document.check()?;
         Ok(document)
@@ -380,6 +396,26 @@ mod tests {
         assert!(error.contains("unlsited") && error.contains("`unlisted`"), "{error}");
         let error = error_after("scope =", "scop =");
         assert!(error.contains("`scope`"), "{error}");
+    }
+
+    #[test]
+    fn a_batch_in_place_of_a_document_is_refused_without_a_word_of_it() {
+        for batch in [
+            "85061511796,Janssens\n",
+            "Janssens = \n",
+            "name = 85061511796\n",
+            "name = \"a\"\nversion = \"85061511796, expected Janssens\"\n",
+            "{\"version\":\"85061511796\"}",
+            "{\"name\":85061511796}",
+            "{\"name\":\"Janssens\" 85061511796",
+        ] {
+            let error = ProjectDocument::parse(batch).unwrap_err().to_string();
+            assert!(error.contains("line ") && !error.contains("8506151") && !error.contains("Janssens"), "{error}");
+        }
+        assert!(
+            error_after("name = \"lab-registry\"", "name = 1")
+                .contains("line 2: invalid type: integer, expected a string")
+        );
     }
 
     #[test]
