@@ -112,6 +112,15 @@ impl Client {
         json(self.call("POST", path, pairs, &Sending::Bytes(mime, body))?)
     }
 
+    /// As [`Client::post_bytes`]; an answer of 409 that says what conflicts is an answer, not a failure.
+    ///
+    /// # Errors
+    /// A refusal, or nobody answers.
+    pub fn post_bytes_answered(&self, path: &str, pairs: Pairs<'_>, mime: &str, body: &[u8]) -> Result<Value, Failed> {
+        let body = Sending::Bytes(mime, body);
+        json(self.call_until("POST", path, pairs, &body, |status| status < 300 || status == 409)?)
+    }
+
     /// Streams a file, reads JSON.
     ///
     /// # Errors
@@ -165,11 +174,13 @@ impl Client {
                 return Ok(response);
             }
             tries += 1;
-            if !matches!(status, 429 | 503) || tries >= self.tries {
+            let wait_s = retry_after(&response);
+            // Too many, and no word of when again: a quota of the day, not a busy platform.
+            let busy = status == 503 || (status == 429 && wait_s.is_some());
+            if !busy || tries >= self.tries {
                 return Err(refusal(response));
             }
-            let header = response.headers().get("retry-after").and_then(|value| value.to_str().ok());
-            let wait_s = header.and_then(|text| text.parse().ok()).unwrap_or(1u64);
+            let wait_s = wait_s.unwrap_or(1);
             term::pause(Duration::from_secs(wait_s.clamp(1, WAIT_MAX_S)));
         }
     }
@@ -223,9 +234,15 @@ fn json(response: Response<Body>) -> Result<Value, Failed> {
     if bytes.is_empty() { Ok(Value::Null) } else { Ok(serde_json::from_slice(&bytes)?) }
 }
 
+/// Seconds after which the platform wants to be asked again.
+fn retry_after(response: &Response<Body>) -> Option<u64> {
+    response.headers().get("retry-after")?.to_str().ok()?.parse().ok()
+}
+
 /// Reads a problem document; what is no problem document is named by its status alone.
 fn refusal(response: Response<Body>) -> Failed {
     let status = response.status().as_u16();
+    let quota = status == 429 && retry_after(&response).is_none();
     let problem = json(response).unwrap_or(Value::Null);
     let code = match text(&problem, "code") {
         "" => format!("HTTP-{status}"),
@@ -233,7 +250,7 @@ fn refusal(response: Response<Body>) -> Failed {
     };
     let parts = [text(&problem, "title"), text(&problem, "field"), text(&problem, "detail")];
     let said = parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(": ");
-    if matches!(status, 429 | 502 | 503 | 504 | 507) {
+    if matches!(status, 429 | 502 | 503 | 504 | 507) && !quota {
         return Failed::Unreachable(format!("{code}: {said}"));
     }
     Failed::Refused { code, text: said }
@@ -258,13 +275,44 @@ pub fn escape(text: &str) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use std::net::TcpListener;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
 
     #[test]
     fn a_parameter_cannot_break_out_of_the_query() {
         assert_eq!(query(&[("title", "a&b=c d/é"), ("to", "CBE:1")]), "?title=a%26b%3Dc%20d%2F%C3%A9&to=CBE%3A1");
         assert_eq!(query(&[]), "");
+    }
+
+    /// A platform that says this to whoever asks; counts how often it was asked.
+    fn saying(head: &'static str) -> (Client, Arc<AtomicU32>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (address, asked) = (listener.local_addr().unwrap(), Arc::new(AtomicU32::new(0)));
+        let count = asked.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                count.fetch_add(1, Ordering::SeqCst);
+                let _read = stream.read(&mut [0; 4096]).unwrap();
+                let answer = format!("HTTP/1.1 {head}\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{{}}");
+                stream.write_all(answer.as_bytes()).unwrap();
+            }
+        });
+        (Client { tries: 2, ..Client::new(&format!("http://{address}"), None) }, asked)
+    }
+
+    #[test]
+    fn a_quota_that_is_used_up_is_refused_at_once_and_a_busy_platform_is_asked_again() {
+        let (client, asked) = saying("429 Too Many Requests");
+        assert!(matches!(client.get("/v1/seals/encode", &[]), Err(Failed::Refused { .. })));
+        assert_eq!(asked.load(Ordering::SeqCst), 1);
+        let (client, asked) = saying("429 Too Many Requests\r\nretry-after: 1");
+        assert!(matches!(client.get("/healthz", &[]), Err(Failed::Unreachable(_))));
+        assert_eq!(asked.load(Ordering::SeqCst), 2);
     }
 
     #[test]

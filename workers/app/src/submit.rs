@@ -71,17 +71,28 @@ pub fn send(client: &Client, letter: &Letter, file: &Path, publication_id: &str)
     hand_over(letter, &name, publication_id, &post)
 }
 
-/// As [`send`], of what was made of a file.
+/// As [`send`], of what was cut from a file: other bytes each time, so that the platform refuses a repetition under the same
+/// id. With an id of this program's own (`same_file`), which stands for the file's bytes, that is the first submission.
 ///
 /// # Errors
 /// The platform refuses or is away.
-pub fn send_bytes(
+pub fn send_cut(
     client: &Client,
     letter: &Letter,
     (name, bytes): (&str, &[u8]),
     publication_id: &str,
+    same_file: bool,
 ) -> Result<Sent, Failed> {
-    let post = |path: &str, pairs: &[(&str, &str)]| client.post_bytes(path, pairs, mime(name), bytes);
+    let post = |path: &str, pairs: &[(&str, &str)]| {
+        if !same_file {
+            return client.post_bytes(path, pairs, mime(name), bytes);
+        }
+        let answer = client.post_bytes_answered(path, pairs, mime(name), bytes)?;
+        match text(&answer, "code") {
+            "" | "ZGL-PUB-REUSED" => Ok(answer),
+            code => Err(Failed::refused(code, text(&answer, "title"))),
+        }
+    };
     hand_over(letter, name, publication_id, &post)
 }
 

@@ -194,6 +194,14 @@ fn a_split_batch_is_cut_by_the_sender_and_joined_by_the_recipient_and_by_nobody_
     let sent = world.ok(&["send", "--sender", HOSPITAL, "--project", "cohort", "--wait", "60", &batch]);
     assert_eq!(sent.pointer("/sent/0/answer"), Some(&Value::from("delivered")), "{sent}");
     assert!(!is_anywhere(&world.path("data"), "canary-"), "the platform has the sealed part in clear");
+    // Cut again, its bytes are others; it is the same file all the same.
+    let again = world.ok(&["send", "--sender", HOSPITAL, "--project", "cohort", "--wait", "60", &batch]);
+    assert_eq!(again.pointer("/sent/0/submission"), sent.pointer("/sent/0/submission"), "{again}");
+    assert_eq!(world.ok(&["inbox", RESEARCHER])["items"].as_array().unwrap().len(), 1, "a split batch came twice");
+    let other = world.file("other.csv", "niss,diagnosis,ward\n85061511796,x,A\n");
+    let id = sent.pointer("/sent/0/publication_id").and_then(Value::as_str).unwrap();
+    let words = ["send", "--sender", HOSPITAL, "--project", "cohort", "--publication-id", id, &other];
+    assert_eq!(world.run(&words).0, Some(3), "another file under the same publication id is taken for the first");
 
     let id = world.ok(&["inbox", RESEARCHER])["items"][0]["id"].as_str().unwrap().to_owned();
     let out = world.path("received").to_str().unwrap().to_owned();

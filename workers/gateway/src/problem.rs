@@ -5,7 +5,7 @@
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use schemas::codes;
+use schemas::{MessageId, codes};
 use serde::Serialize;
 use zegel_core::{BrokerError, KeysError, ObjectsError, StoreError};
 
@@ -22,6 +22,7 @@ pub struct Problem {
     detail: &'static str,
     field: Option<String>,
     retry_after_s: Option<u64>,
+    submission: Option<MessageId>,
 }
 
 /// The wire form of a [`Problem`].
@@ -34,13 +35,15 @@ struct Document<'a> {
     detail: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     field: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    submission: Option<MessageId>,
 }
 
 impl Problem {
     /// A refusal with a code of `schemas::codes`. The detail is a literal, so no value of a request can get into it.
     #[must_use]
     pub fn new(code: &'static str, detail: &'static str) -> Problem {
-        Problem { code, detail, field: None, retry_after_s: None }
+        Problem { code, detail, field: None, retry_after_s: None, submission: None }
     }
 
     /// A field that breaks its rule.
@@ -59,6 +62,13 @@ impl Problem {
     #[must_use]
     pub fn at(mut self, field: impl Into<String>) -> Problem {
         self.field = Some(field.into());
+        self
+    }
+
+    /// Names the caller's own submission that stands in the way.
+    #[must_use]
+    pub fn known_as(mut self, submission: MessageId) -> Problem {
+        self.submission = Some(submission);
         self
     }
 
@@ -93,6 +103,7 @@ impl IntoResponse for Problem {
             code: self.code,
             detail: self.detail,
             field: self.field.as_deref(),
+            submission: self.submission,
         };
         let body = serde_json::to_vec(&document).unwrap_or_default();
         let mut response = (status, body).into_response();

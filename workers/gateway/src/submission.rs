@@ -95,7 +95,8 @@ async fn take_in(
         None => front.publish_once(sender, payload, fingerprint, headers, upload).await?,
     };
     if first.is_some_and(|first| first != fingerprint) {
-        return Err(Problem::new("ZGL-PUB-REUSED", "choose a new publication id").at("publication_id"));
+        let reused = Problem::new("ZGL-PUB-REUSED", "choose a new publication id").at("publication_id");
+        return Err(reused.known_as(submission));
     }
     let status = format!("/v1/submissions/{submission}");
     let answer = Accepted { submission, publication_id: &fields.publication_id, status };

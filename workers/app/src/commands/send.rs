@@ -65,7 +65,8 @@ fn files(place: &Place, wanted: &Send, client: &Client, letter: &Letter) -> Resu
             Some(_) => return Err(Failed::Usage("--publication-id goes with one file".to_owned())),
             None => submit::publication_id(file, letter)?,
         };
-        let outcome = match send_one(client, letter, (file, split.as_ref()), &publication_id) {
+        let own_id = wanted.publication_id.is_none();
+        let outcome = match send_one(client, letter, (file, split.as_ref()), (&publication_id, own_id)) {
             // One file's refusal does not hide what became of the others.
             Err(Failed::Refused { code, text }) if wanted.files.len() > 1 => Err((code, text)),
             other => Ok(other?),
@@ -104,13 +105,13 @@ fn send_one(
     client: &Client,
     letter: &Letter,
     (file, split): (&Path, Option<&ProjectDocument>),
-    publication_id: &str,
+    (publication_id, own_id): (&str, bool),
 ) -> Result<Sent, Failed> {
     match split.filter(|_| !split::is_container(file)) {
         None => submit::send(client, letter, file, publication_id),
         Some(document) => {
             let container = split::cut(document, file)?;
-            submit::send_bytes(client, letter, ("batch.tar", &container), publication_id)
+            submit::send_cut(client, letter, ("batch.tar", &container), publication_id, own_id)
         }
     }
 }
