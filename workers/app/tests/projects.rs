@@ -145,6 +145,15 @@ impl World {
 }
 
 #[test]
+fn an_officer_whose_certificate_has_ended_is_not_taken_in() {
+    let world = World::new();
+    let old = zegel_crypto::signed::Identity::create("an officer of old", schemas::Millis(0)).unwrap();
+    let (key, certificate) = (world.path("old.key"), world.path("old.pem"));
+    old.write(key.as_ref(), certificate.as_ref()).unwrap();
+    assert!(world.refused(&["project", "officer", &certificate]).contains("not valid today"));
+}
+
+#[test]
 fn a_project_takes_batches_only_as_every_party_signed_it_and_as_long_as_its_papers_hold() {
     let world = World::new();
     let document = world.batch("lab.toml", &world.draft("lab"));

@@ -150,16 +150,17 @@ impl Trust {
         let read: TrustText = toml::from_str(text).map_err(|error| wrong(error.to_string()))?;
         let mut authorities = Vec::new();
         for ca in read.ca {
-            let pem = match (ca.pem, ca.file) {
-                (Some(pem), None) => pem,
-                (None, Some(name)) => text_of(file(&name)?)?,
+            let (pem, which) = match (ca.pem, ca.file) {
+                (Some(pem), None) => (pem, "given as `pem`".to_owned()),
+                (None, Some(name)) => (text_of(file(&name)?)?, name),
                 _ => return Err(wrong("a ca has either `file` or `pem`")),
             };
             let (from, until) = (optional(ca.from)?, optional(ca.until)?);
-            let mut authority = Authority::of(pem, ca.external)?;
+            let mut authority = Authority::of(pem, ca.external)
+                .map_err(|error| wrong(format!("the ca {which} cannot be used: {error}")))?;
             (authority.from, authority.until) = (from, until);
             for name in &ca.crl {
-                let bad = |error| wrong(format!("a revocation list cannot be used: {error}"));
+                let bad = |error| wrong(format!("the revocation list {name} cannot be used: {error}"));
                 authority.take(der(file(name)?)).map_err(bad)?;
             }
             authorities.push(authority);
@@ -239,14 +240,13 @@ impl Trust {
 
 impl Authority {
     /// The authority with these certificates, which counts at any time.
-    fn of(pem: String, external: bool) -> Result<Authority, ArchiveError> {
-        let unusable = |error: TsaError| wrong(format!("a ca cannot be used: {error}"));
+    fn of(pem: String, external: bool) -> Result<Authority, TsaError> {
         let issuers = certificates(&pem).into_iter().map(|one| TrustAnchor::from_pem(&one));
         let (verifier, issuers): (Arc<dyn Verifier>, Vec<TrustAnchor>) = if external {
             // Roots of old may lack what a strict reader asks of a CA that signs lists: then there is none of theirs.
-            (Arc::new(Roots::from_pem(&pem).map_err(unusable)?), issuers.flatten().collect())
+            (Arc::new(Roots::from_pem(&pem)?), issuers.flatten().collect())
         } else {
-            let anchor = TrustAnchor::from_pem(&pem).map_err(unusable)?;
+            let anchor = TrustAnchor::from_pem(&pem)?;
             (Arc::new(anchor.clone()), vec![anchor])
         };
         let (lists, given, met) = (Vec::new(), Vec::new(), Arc::default());

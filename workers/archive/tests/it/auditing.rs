@@ -101,6 +101,8 @@ fn a_ca_that_is_not_in_the_trust_file_or_only_for_another_time_does_not_count() 
 #[test]
 fn a_trust_file_that_cannot_be_understood_is_refused() {
     let parse = |text: &str| zegel_archive::trust::Trust::parse(text, |_| Ok(b"no pem".to_vec()));
+    let said = parse("[[ca]]\nfile = \"old-ca.pem\"\n").unwrap_err().to_string();
+    assert!(said.contains("old-ca.pem"), "of several, nobody knows which: {said}");
     for text in
         ["", "ca = []", "[[ca]]", "[[ca]]\nfile = \"ca.pem\"", "[[ca]]\npem = \"x\"\nfile = \"y\"", "[[co]]", "x"]
     {

@@ -65,6 +65,14 @@ fn officer(place: &Place, certificate: &Path) -> Result<Report, Failed> {
     folder.create()?;
     let pem = fs::read_to_string(certificate).map_err(at(certificate))?;
     let new = signed::certificates(&pem).map_err(failure)?;
+    let now = SystemClock.now();
+    if new.iter().any(|one| !one.is_valid_at(now)) {
+        let text = format!(
+            "{}: the certificate is not valid today, so nothing that it signs would count",
+            certificate.display()
+        );
+        return Err(Failed::refused("ZGL-TTP-FILING", text));
+    }
     let path = folder.projects().join(OFFICERS);
     let known = if path.exists() { fs::read_to_string(&path).map_err(at(&path))? } else { String::new() };
     let before = if known.is_empty() { Vec::new() } else { signed::certificates(&known).map_err(failure)? };
