@@ -17,7 +17,7 @@ CHAOS = ZEGEL_ROUNDS=50 ZEGEL_KILLS=50 ZEGEL_SILENCE=30
 # Real servers, as unprivileged processes that end with the command.
 SERVICES = deploy/dev/services run postgres rabbitmq kafka s3 --
 
-.PHONY: help test oracles lint unit end-to-end chaos load flat clean flips game fuzz
+.PHONY: help test oracles lint unit end-to-end chaos load flat clean flips game leaks fuzz
 
 help: ## lists the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
@@ -54,6 +54,10 @@ flips: ## 10,000 random bits flipped in an archive and in an evidence file, each
 
 game: ## 20,000 rounds of the game against the hiding of senders, of which CI plays 1,000
 	ZEGEL_GAME_ROUNDS=20000 $(CARGO) test --release --locked -p zegel-ttp --test it game:: -- --nocapture
+
+leaks: oracles ## canaries through every format and failure under both policies for bad rows, killed at every fail point: a minute
+	$(CARGO) build --workspace --locked $(FEATURES)
+	ZEGEL_LEAK_POINTS=all $(TEST_ENV) $(CARGO) test --workspace --locked $(FEATURES) --test leaks -- --nocapture
 
 flat: ## a batch of 10 GB through the TTP, made while it is read: minutes of one core, no disk
 	$(CARGO) run --release --locked -p load-tests -- ttp --batch-mb 10000

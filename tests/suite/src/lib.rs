@@ -4,6 +4,7 @@
 #![allow(clippy::expect_used, clippy::missing_panics_doc)] // what a test cannot do is a failed test
 #![allow(clippy::print_stdout, clippy::disallowed_methods)] // a test tells what it skips, and its threads may sleep
 
+pub mod canary;
 pub mod history;
 pub mod server;
 
