@@ -36,7 +36,7 @@ mod error;
 mod sealed;
 
 pub use error::KeyringError;
-pub use sealed::{Openers, Passphrase, PassphraseError, SealUnder};
+pub use sealed::{Guard, Openers, Passphrase, PassphraseError, SealUnder};
 
 const FORMAT: u8 = 1;
 const SALT: usize = 16;
@@ -120,10 +120,10 @@ impl Keyring {
         Ok(keys)
     }
 
-    /// What the file is sealed under: `a passphrase`, or the URI of a key in a module. None: it is not sealed, or there is no file.
+    /// What the file is sealed under. None: it is not sealed, or there is no file.
     #[must_use]
-    pub fn sealed_under(&self) -> Option<String> {
-        self.sealing().key.as_ref().map(|key| key.source().to_owned())
+    pub fn sealed_under(&self) -> Option<Guard> {
+        self.sealing().key.as_ref().map(FileKey::guard)
     }
 
     /// Seals the file from now on, durable on return: converts one that is not sealed, or exchanges what it is sealed under. Copies

@@ -31,6 +31,6 @@ pub mod signing;
 pub mod stream;
 pub mod tsa;
 
-pub use keyring::{Keyring, KeyringError, Openers, Passphrase, PassphraseError, SealUnder};
+pub use keyring::{Guard, Keyring, KeyringError, Openers, Passphrase, PassphraseError, SealUnder};
 pub use module::{Module, ModuleError, ModuleKey};
 pub use secret::{ProjectRoot, Secret32};

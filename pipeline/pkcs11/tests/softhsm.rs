@@ -146,7 +146,12 @@ fn a_key_file_under_a_module_opens_with_it_alone_and_every_changed_character_is_
         let keys = Keyring::create_sealed(&path, &SealUnder::Module(module.clone())).unwrap();
         let value = keys.seal(b"c", b"plain");
         keys.ensure_project_root("lab").unwrap();
-        assert!(keys.sealed_under().unwrap().starts_with("pkcs11:token=Zegel%20test;object=zegel%20key%20file;"));
+        assert!(
+            keys.sealed_under()
+                .unwrap()
+                .to_string()
+                .starts_with("pkcs11:token=Zegel%20test;object=zegel%20key%20file;")
+        );
         let text = fs::read_to_string(&path).unwrap();
         assert!(!text.contains("lab") && !text.contains("master"), "{text}");
         let again = Keyring::load_with(&path, with(&open())).unwrap();

@@ -31,7 +31,7 @@ use zegel_core::{Clock, ClockGuard, Keys, Metrics, Ports, Runner, RunnerConfig, 
 use zegel_crypto::bag::Form;
 use zegel_crypto::log::NoteSigner;
 use zegel_crypto::tsa::Authority;
-use zegel_crypto::{Keyring, SealUnder};
+use zegel_crypto::{Guard, Keyring, SealUnder};
 use zegel_embedded::Lock;
 use zegel_gateway::{FileTokens, GatewayConfig, Grant, Platform, Tokens};
 use zegel_mailbox::{Boxes, Submissions};
@@ -198,7 +198,7 @@ fn open(folder: &Folder, config: &Config, runtime: Handle) -> Result<Opened, Fai
         (Some(_), None) => {
             tracing::warn!(file = %file.display(), "the key file is not sealed as the settings say: run zegel keys seal");
         }
-        (Some(SealUnder::Module(_)), Some(under)) if !under.starts_with("pkcs11:") => {
+        (Some(SealUnder::Module(_)), Some(Guard::Passphrase)) => {
             tracing::warn!(file = %file.display(), "the key file is sealed under a passphrase, not the module: run zegel keys seal");
         }
         _ => {}

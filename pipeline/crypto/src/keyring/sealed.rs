@@ -119,6 +119,27 @@ pub enum SealUnder {
     Module(Arc<dyn Module>),
 }
 
+/// What a key file is sealed under.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Guard {
+    /// A passphrase.
+    Passphrase,
+    /// A key in a module.
+    Module {
+        /// Which (RFC 7512).
+        uri: String,
+    },
+}
+
+impl fmt::Display for Guard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Guard::Passphrase => f.write_str("a passphrase"),
+            Guard::Module { uri } => f.write_str(uri),
+        }
+    }
+}
+
 /// The key of a file, and where it came from.
 #[derive(Clone)]
 pub(super) struct FileKey {
@@ -225,11 +246,11 @@ impl FileKey {
         }
     }
 
-    /// Where the key comes from, for whoever looks after the file: `a passphrase`, or the URI of a key in a module.
-    pub(super) fn source(&self) -> &str {
+    /// What the file is sealed under.
+    pub(super) fn guard(&self) -> Guard {
         match &self.origin {
-            Origin::Passphrase { .. } => "a passphrase",
-            Origin::Module { uri, .. } => uri,
+            Origin::Passphrase { .. } => Guard::Passphrase,
+            Origin::Module { uri, .. } => Guard::Module { uri: uri.clone() },
         }
     }
 

@@ -22,7 +22,8 @@ pub fn run(place: &Place, wanted: &Keys) -> Result<Report, Failed> {
     match wanted {
         Keys::Status => {
             let keys = folder.open_keys()?;
-            let (under, version, projects) = (keys.sealed_under(), keys.current_version(), keys.project_roots());
+            let under = keys.sealed_under().map(|guard| guard.to_string());
+            let (version, projects) = (keys.current_version(), keys.project_roots());
             let how = match &under {
                 Some(under) => format!("sealed under {under}"),
                 None => "not sealed: whoever has the file has every key".to_owned(),
