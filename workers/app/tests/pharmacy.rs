@@ -203,6 +203,11 @@ fn refusals(folder: &Path) {
         status(&["timestamp", "agent", HOSPITAL, "--journal", "stamps", "--listen", "0.0.0.0:0", "--once"]),
         Some(2)
     );
+    // Asking again does not help a wrong token: it is told at once, and not after the wait.
+    ok(folder, &["timestamp", "add", HOSPITAL, "--journal", "denied", "rx-1.xml"]);
+    let wrong = ["timestamp", "agent", HOSPITAL, "--journal", "denied", "--once", "--wait", "600", "--token", "wrong"];
+    let (status_of_wrong, told) = zegel(folder, &wrong);
+    assert_eq!((status_of_wrong, &told["error"]["code"]), (Some(3), &json!("ZGL-AUTH-TOKEN")), "{told}");
     // The bags say that their hashes are salted: without its salt a document is not found altered, but asked for its salt.
     let evidence = [
         "timestamp",

@@ -58,6 +58,9 @@ pub struct Round {
     /// Why the platform could not be used.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub away: Option<String>,
+    /// The code of the refusal, where the platform gives the agent's token no right.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub denied: Option<String>,
     /// Why a bag was not taken.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rejected: Option<String>,
@@ -137,7 +140,7 @@ impl<P: Platform> Agent<P> {
             fail::fail_point!("hospital::before-offer");
             let answers = self.platform.offer(&offered)?;
             if answers.len() != offered.len() {
-                return Err(Away("the platform answered another number of entries".to_owned()).into());
+                return Err(Away::for_now("the platform answered another number of entries").into());
             }
             fail::fail_point!("hospital::after-offer");
             let answered: Vec<_> = waiting.into_iter().zip(answers).collect();
@@ -217,9 +220,9 @@ impl<P: Platform> Agent<P> {
             return Ok(());
         }
         let shown = self.platform.materials()?.into_iter().find(|(name, _)| name == CA);
-        let (_, pem) = shown.ok_or_else(|| Away("the platform shows no certificate of its authority".to_owned()))?;
+        let (_, pem) = shown.ok_or_else(|| Away::for_now("the platform shows no certificate of its authority"))?;
         let trust =
-            trusted(&pem).map_err(|_| Away("the platform's certificate cannot be used: say --trust".to_owned()))?;
+            trusted(&pem).map_err(|_| Away::for_now("the platform's certificate cannot be used: say --trust"))?;
         durable(&self.folder.join(CA), &pem)?;
         self.trust = Some(trust);
         Ok(())
@@ -308,9 +311,9 @@ fn settle(
 ) -> Result<(), HospitalError> {
     match outcome {
         Ok(()) => backoff.succeeded(),
-        Err(Trouble::Away(Away(why))) => {
+        Err(Trouble::Away(Away { why, denied })) => {
             backoff.failed(now);
-            round.away = Some(why);
+            (round.away, round.denied) = (Some(why), denied);
         }
         Err(Trouble::Own(error)) => return Err(error),
     }

@@ -10,8 +10,22 @@ use zegel_archive::writer::Writer;
 
 /// The platform gave no usable answer; asking again later may help.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct Away(pub String);
+#[error("{why}")]
+pub struct Away {
+    /// What happened.
+    pub why: String,
+    /// The code of the refusal where the platform does not know the caller's token, or gives it no right: that changes only
+    /// when somebody does something about it.
+    pub denied: Option<String>,
+}
+
+impl Away {
+    /// Not usable now.
+    #[must_use]
+    pub fn for_now(why: impl Into<String>) -> Away {
+        Away { why: why.into(), denied: None }
+    }
+}
 
 /// A bag as it came, not verified yet.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -139,13 +139,13 @@ impl Played {
 impl Platform for Played {
     fn enrol(&self, salted: bool) -> Result<(), Away> {
         assert!(salted);
-        if self.state().away { Err(Away("away".to_owned())) } else { Ok(()) }
+        if self.state().away { Err(Away::for_now("away")) } else { Ok(()) }
     }
 
     fn offer(&self, entries: &[(u64, Sha256)]) -> Result<Vec<EntryAnswer>, Away> {
         let mut state = self.state();
         if state.away {
-            return Err(Away("away".to_owned()));
+            return Err(Away::for_now("away"));
         }
         state.offers += 1;
         let (mut answers, earliest_bag) = (Vec::new(), state.bags.len() as u64 + 1);
@@ -162,13 +162,13 @@ impl Platform for Played {
             }
             answers.push(EntryAnswer::Accepted { accepted: at, earliest_bag });
         }
-        if state.mute { Err(Away("the answer was lost".to_owned())) } else { Ok(answers) }
+        if state.mute { Err(Away::for_now("the answer was lost")) } else { Ok(answers) }
     }
 
     fn bag(&self, sequence: u64) -> Result<Option<RawBag>, Away> {
         let state = self.state();
         if state.away {
-            return Err(Away("away".to_owned()));
+            return Err(Away::for_now("away"));
         }
         let at = usize::try_from(sequence).unwrap() - 1;
         let raw = |made: &Made| RawBag { header: made.header.encode(), xml: made.xml.clone(), tsr: made.tsr.clone() };
@@ -178,7 +178,7 @@ impl Platform for Played {
     fn materials(&self) -> Result<Vec<(String, Vec<u8>)>, Away> {
         let state = self.state();
         if state.away {
-            return Err(Away("away".to_owned()));
+            return Err(Away::for_now("away"));
         }
         Ok(vec![("ca.pem".to_owned(), state.authority.ca_pem().as_bytes().to_vec())])
     }

@@ -76,6 +76,9 @@ fn work(mut agent: Agent<Remote>, opened: &Opened, wanted: &Wanted) -> Result<bo
             return Ok(true);
         }
         if wanted.once {
+            if let Some(code) = &round.denied {
+                return Err(Failed::refused(code, "the platform does not take the token of this hospital's mailbox"));
+            }
             let tally = opened.journal.tally();
             if is_done(&look, &round) && (tally.waiting + tally.owed == 0 || tally.halted.is_some()) {
                 return Ok(true);

@@ -42,7 +42,7 @@ impl Platform for Remote {
             entries.iter().map(|(reference, hash)| json!({ "ref": reference, "hash": hash })).collect();
         let body = json!({ "hospital": self.hospital, "entries": entries });
         let answer = self.client()?.post_answered("/v1/timestamp/entries", &body).map_err(away)?;
-        let unreadable = |_| Away("the platform's answer to entries has another shape".to_owned());
+        let unreadable = |_| Away::for_now("the platform's answer to entries has another shape");
         list(&answer, "answers").iter().map(|one| serde_json::from_value(one.clone()).map_err(unreadable)).collect()
     }
 
@@ -53,7 +53,7 @@ impl Platform for Remote {
         let page = client.get(&format!("/v1/timestamp/bags/{}", self.hospital), &pairs).map_err(away)?;
         let Some(bag) = list(&page, "bags").first() else { return Ok(None) };
         if number(bag, "sequence") != sequence {
-            return Err(Away(format!("the platform lists no bag {sequence}, but a later one")));
+            return Err(Away::for_now(format!("the platform lists no bag {sequence}, but a later one")));
         }
         let part = |kind: &str| fetched(&client, text(bag, kind)).map_err(away);
         Ok(Some(RawBag { header: part("header")?, xml: part("xml")?, tsr: part("tsr")? }))
@@ -87,5 +87,9 @@ impl Platform for Remote {
 }
 
 fn away(failed: Failed) -> Away {
-    Away(failed.to_string())
+    let denied = match &failed {
+        Failed::Refused { code, .. } if code.starts_with("ZGL-AUTH-") => Some(code.clone()),
+        _ => None,
+    };
+    Away { why: failed.to_string(), denied }
 }
