@@ -202,6 +202,20 @@ mod tests {
     }
 
     #[test]
+    fn a_short_row_is_named_by_its_number_and_not_quoted() {
+        let folder = tempfile::tempdir().unwrap();
+        let recipient = Identity::create("registry", Millis(1_795_305_600_000)).unwrap();
+        let file = folder.path().join("batch.csv");
+        let good = "85061511796,x,1\n";
+        for (rows, number) in [("85061511895\n".to_owned(), 1), (format!("{good}{good}85061511895,Jan\n"), 3)] {
+            fs::write(&file, format!("\u{feff}niss,note,value\n{rows}")).unwrap();
+            let error = cut(&document(&recipient), &file).unwrap_err().to_string();
+            assert!(error.contains(&format!("row {number} has not as many values")), "{error}");
+            assert!(!error.contains("8506151") && !error.contains("Jan"), "{error}");
+        }
+    }
+
+    #[test]
     fn what_is_cut_is_joined_again_whatever_the_order_and_a_changed_row_never() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);

@@ -255,6 +255,26 @@ fn a_salting_hospital_is_not_accused(folder: &Path) {
         assert_eq!(found, Some(status), "{arguments:?}: {said}");
         assert!(name.is_empty() || said["names"][name] == 1, "{arguments:?}: {said}");
     }
+    nothing_is_hashed_anew_without_its_documents(&place);
+}
+
+/// Whoever names a folder of which no file was stamped as it lies there has forgotten the salts: hashed anew without the documents, the bags
+/// could never be mended.
+fn nothing_is_hashed_anew_without_its_documents(place: &Path) {
+    fs::create_dir(place.join("documents")).unwrap();
+    fs::copy(place.join("rx.xml"), place.join("documents/rx.xml")).unwrap();
+    // Nobody is asked there.
+    let renew =
+        "timestamp renew archive --tsa http://127.0.0.1:9/ --trust trust.toml --digest sha-512 --documents documents";
+    let renew: Vec<&str> = renew.split(' ').collect();
+    let before = segments(&place.join("archive"));
+    for more in [&[][..], &["--dry-run"]] {
+        let (status, said) = zegel(place, &[&renew[..], more].concat());
+        assert_eq!((status, &said["error"]["code"]), (Some(3), &"documents-unknown".into()), "{said}");
+    }
+    assert_eq!(segments(&place.join("archive")), before, "something was hashed anew");
+    let with_salts = ok(place, &[&renew[..], &["--list", "list.csv", "--dry-run"]].concat());
+    assert_eq!((&with_salts["bags"], &with_salts["documents"]), (&1.into(), &1.into()), "{with_salts}");
 }
 
 /// The platform's own log, whose key the trust file names: its proofs are in the archive, and the report counts them.

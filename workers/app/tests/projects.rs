@@ -398,6 +398,11 @@ fn a_one_way_project_is_encoded_without_any_key_that_decodes() {
     let (encoded, named) = (fs::read_to_string(&out).unwrap(), fs::read_to_string(&named).unwrap());
     assert!(encoded.contains(",E1.1-") && !encoded.contains("85061511"), "{encoded}");
     assert!(named.contains(",85061511895") && named.contains("\nH1.1-") && !named.contains("85061511796"), "{named}");
+    // Another file, copied as it is, would look as if it had been decoded.
+    let (other, none) = (world.batch("other.csv", "name,ward\nJan,3\n"), world.path("nothing.csv"));
+    let refused = words(format!("project decode --project {document} --key {role}.key --batch {other} --out {none}"));
+    assert_eq!((refused.0, refused.1.to_string().contains("ZGL-TTP-MISSING")), (Some(3), true), "{}", refused.1);
+    assert!(!std::path::Path::new(&none).exists(), "something was decoded of nothing");
     let reversible = world.batch("other.toml", &(head("counts") + &fields.replacen("one-way", "pseudonym", 1)));
     let refused = encode(&reversible, &world.path("none.csv"));
     assert_eq!(refused.0, Some(3), "{}", refused.1);
@@ -495,6 +500,9 @@ fn seals_codes_for_those_whom_the_agreement_names_within_their_quota_and_logs_wh
     };
     let coded = text(&["encode", "invoices", "--caller", SENDER, "--algorithm", "FF1", &digits]);
     assert!(coded.len() == 11 && coded != "85061511796" && coded.bytes().all(|byte| byte.is_ascii_digit()), "{coded}");
+    // An editor's mark at the beginning of a file is no part of its first value.
+    let marked = world.batch("marked.txt", "\u{feff}85061511796\n");
+    assert_eq!(text(&["encode", "invoices", "--caller", SENDER, "--algorithm", "FF1", &marked]), coded);
     let coded = world.batch("coded.txt", &coded);
     assert_eq!(text(&["decode", "invoices", "--caller", RECIPIENT, "--digits", &coded]), "85061511796");
     let log = world.ok(&["seals", "log", "invoices"]);

@@ -64,6 +64,27 @@ fn the_dialect_of_the_sender_does_not_show() {
     }
 }
 
+/// Editors put it there: in CSV it would be a part of the first column's name, in JSON no JSON.
+#[test]
+fn a_byte_order_mark_is_no_part_of_the_first_name_or_value_there_and_back() {
+    let fields = "rows = \"keep\"\n[[fields]]\npath = \"niss\"\nkind = \"ssin\"\naction = \"pseudonym\"";
+    for (format, batch) in [
+        ("", "niss\n85061511796\n"),
+        ("", "{\"niss\":\"85061511796\"}\n"),
+        ("format = \"csv\"\n", "niss\n85061511796\n"),
+        ("format = \"ndjson\"\n", "{\"niss\":\"85061511796\"}\n"),
+        ("format = \"json\"\n", "[{\"niss\":\"85061511796\"}]"),
+        ("format = \"fixed-width\"\n", "85061511796\n"),
+    ] {
+        let fields = if format.contains("fixed") { format!("{fields}\nat = [1, 11]") } else { fields.to_owned() };
+        let project = project(&format!("{format}{fields}"));
+        let plain = output(&project, batch);
+        assert_eq!(output(&project, &format!("\u{feff}{batch}")), plain, "{format}");
+        let restored = crate::back(&project, format!("\u{feff}{plain}").as_bytes()).unwrap();
+        assert_eq!(restored, crate::back(&project, plain.as_bytes()).unwrap(), "{format}");
+    }
+}
+
 #[test]
 fn ndjson_members_are_sorted_and_paths_go_through_arrays() {
     let project = project(
