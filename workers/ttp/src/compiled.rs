@@ -11,7 +11,7 @@ use crate::project::{
     ActionName, BadRows, Coarseness, FieldDocument, FormatName, ProjectDocument, ProjectError, Rows, SmallCells,
     TextDocument, Unlisted, ValueKind,
 };
-use crate::references::{Ids, References, Texts};
+use crate::references::{Ids, References, Texts, keeps_systems};
 use crate::refusal::{ROWS_NAMED, refusal};
 use crate::values::{Cell, Work};
 use chrono::NaiveDate;
@@ -430,6 +430,7 @@ impl CompiledProject {
                     false => Texts::OneWay(Box::new(self.root.one_way(scope))),
                 },
                 hosts: self.root.randomised(scope),
+                keeps_systems: keeps_systems(&self.fields),
                 known: HashMap::new(),
             })),
             (_, true) => Work::Reversible(Box::new(self.root.reversible(scope))),

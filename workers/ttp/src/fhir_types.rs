@@ -36,10 +36,14 @@ const TYPES: [&str; 159] = [
     "TestScript", "ValueSet", "VerificationResult", "VisionPrescription",
 ];
 
+/// Whether the text is the name of a type of resource.
+pub(crate) fn is_name(text: &str) -> bool {
+    TYPES.binary_search(&text).is_ok()
+}
+
 /// Whether the JSON is the name of a type of resource.
 pub(crate) fn is_type(json: &str) -> bool {
-    let name = json.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
-    name.is_some_and(|name| TYPES.binary_search(&name).is_ok())
+    json.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).is_some_and(is_name)
 }
 
 #[cfg(test)]

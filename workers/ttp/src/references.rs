@@ -2,21 +2,26 @@
 //!
 //! | before | after |
 //! | --- | --- |
-//! | `#local` | unchanged: it stays within its resource |
-//! | `Type` | unchanged: a type names nobody |
+//! | `#`, `Type` | unchanged: a type of R4 or R4B names nobody |
+//! | `#id` | `#TOKEN`, as the contained resource's id |
 //! | `Type/id`, `Type/id/_history/2` | `Type/TOKEN`, `Type/TOKEN/_history/2` |
 //! | `https://host/base/Type/id` | `https://fhir.invalid/HOST-TOKEN/Type/TOKEN` |
 //! | `urn:uuid:id`, `urn:oid:id` | `urn:zegel:uuid:TOKEN`, `urn:zegel:oid:TOKEN` |
-//! | `Type?identifier=system|value` | `Type?identifier=system|P1-TOKEN` of the value, as an `identifier.value` of the domain gets |
+//! | `Type?identifier=system|value` | `Type?identifier=system|P1-TOKEN` of the value, as an `identifier.value` of the domain gets; the system as a host, unless the project keeps systems |
 //! | anything else | `urn:zegel:text:P1-TOKEN` |
 //!
 //! TOKEN is the one that the resource's id gets, so that `fullUrl`, `id` and references agree. A host names the sender;
-//! its token is drawn anew in every batch, so that it is no stable mark. Bound: [`HOSTS_MAX`] hosts in a batch.
+//! its token is drawn anew in every batch, so that it is no stable mark. Nothing stays that has room for a name: another word than a type,
+//! and a version that is no number, make the whole a text. Bound: [`HOSTS_MAX`] hosts in a batch.
 
+use crate::fhir_types::is_name as is_type;
+use crate::fields::{ActionName, FieldDocument};
 use crate::values::{ID, LENGTH, RowCode, TOKEN};
 use std::collections::HashMap;
 use zegel_crypto::pseudonym::{Compact, NONCE, OneWay, PseudonymError, Randomised, Reversible};
 
+/// Digits of a version: fewer than any number of a person has.
+const VERSION_MAX: usize = 6;
 /// A batch refers to its own server and a few others.
 const HOSTS_MAX: usize = 1_000;
 const HOST: &str = "https://fhir.invalid/";
@@ -85,6 +90,8 @@ pub(crate) struct References {
     pub(crate) ids: Ids,
     pub(crate) texts: Texts,
     pub(crate) hosts: Randomised,
+    /// Whether systems of identifiers are delivered, so that references by identifier are to agree with them.
+    pub(crate) keeps_systems: bool,
     /// Tokens of this batch's hosts.
     pub(crate) known: HashMap<String, String>,
 }
@@ -93,14 +100,16 @@ pub(crate) struct References {
 #[derive(Debug, PartialEq, Eq)]
 enum Parts<'t> {
     AsIs,
+    /// The id of a contained resource.
+    Local(&'t str),
     /// What stands before the id, the id, what stands behind it.
     Relative(&'t str, &'t str, &'t str),
     /// The host with its path, and the relative part.
     Absolute(&'t str, &'t str),
     /// `uuid:` or `oid:`, and the id.
     Urn(&'t str, &'t str),
-    /// Up to the value, and the value.
-    Identifier(&'t str, &'t str),
+    /// Up to the system, the system, and the value.
+    Identifier(&'t str, &'t str, &'t str),
     Other,
 }
 
@@ -109,6 +118,7 @@ impl References {
     pub(crate) fn encode(&mut self, text: &str, nonce: [u8; NONCE], out: &mut Vec<u8>) -> Result<(), RowCode> {
         match parts(text) {
             Parts::AsIs => out.extend_from_slice(text.as_bytes()),
+            Parts::Local(id) => self.relative("#", id, "", out)?,
             Parts::Relative(before, id, after) => self.relative(before, id, after, out)?,
             Parts::Absolute(host, relative) => {
                 out.extend_from_slice(HOST.as_bytes());
@@ -122,8 +132,15 @@ impl References {
                 out.extend_from_slice(kind.as_bytes());
                 self.ids.encode(id, out)?;
             }
-            Parts::Identifier(before, value) => {
+            Parts::Identifier(before, system, value) => {
                 out.extend_from_slice(before.as_bytes());
+                if self.keeps_systems || system.is_empty() {
+                    out.extend_from_slice(system.as_bytes());
+                } else {
+                    out.extend_from_slice(HOST.as_bytes());
+                    self.host(system, nonce, out)?;
+                }
+                out.push(b'|');
                 self.texts.encode(value, out)?;
             }
             Parts::Other => {
@@ -153,13 +170,22 @@ impl References {
             return self.decode(relative, out);
         }
         match parts(text) {
+            Parts::Local(token) => {
+                out.push(b'#');
+                self.ids.decode(token, out)?;
+            }
             Parts::Relative(before, token, after) => {
                 out.extend_from_slice(before.as_bytes());
                 self.ids.decode(token, out)?;
                 out.extend_from_slice(after.as_bytes());
             }
-            Parts::Identifier(before, token) => {
+            Parts::Identifier(before, system, token) => {
                 out.extend_from_slice(before.as_bytes());
+                match system.strip_prefix(HOST).filter(|_| matches!(self.texts, Texts::Reversible(_))) {
+                    Some(host) => out.extend_from_slice(&self.hosts.decode(host).map_err(|_| TOKEN)?),
+                    None => out.extend_from_slice(system.as_bytes()),
+                }
+                out.push(b'|');
                 self.texts.decode(token, out)?;
             }
             Parts::AsIs => out.extend_from_slice(text.as_bytes()),
@@ -189,18 +215,34 @@ impl References {
     }
 }
 
+/// Whether a project delivers the systems of identifiers as they are.
+pub(crate) fn keeps_systems(fields: &[FieldDocument]) -> bool {
+    let is_kept = |field: &FieldDocument| matches!(field.action, ActionName::Keep | ActionName::ScrubText);
+    fields.iter().filter(|field| is_kept(field) && !field.path.contains('[')).any(|field| {
+        let mut names = field.path.rsplit('.');
+        match names.next() {
+            Some("**") => true,
+            Some("system" | "*") => names.next().is_some_and(|of| of.starts_with('*') || of.ends_with("dentifier")),
+            _ => false,
+        }
+    })
+}
+
 /// The id at the end of a reference, for comparing it with ids.
 pub(crate) fn id_of(reference: &str) -> &str {
     match parts(reference) {
-        Parts::Relative(_, id, _) | Parts::Urn(_, id) | Parts::Identifier(_, id) => id,
+        Parts::Local(id) | Parts::Relative(_, id, _) | Parts::Urn(_, id) | Parts::Identifier(_, _, id) => id,
         Parts::Absolute(_, relative) => id_of(relative),
         Parts::AsIs | Parts::Other => reference,
     }
 }
 
 fn parts(text: &str) -> Parts<'_> {
-    if text.starts_with('#') || is_type(text) {
+    if text == "#" || is_type(text) {
         return Parts::AsIs;
+    }
+    if let Some(id) = text.strip_prefix('#') {
+        return if is_id(id) { Parts::Local(id) } else { Parts::Other };
     }
     for kind in ["uuid:", "oid:"] {
         let id = text.strip_prefix("urn:").and_then(|rest| rest.strip_prefix(kind)).filter(|id| is_id(id));
@@ -212,10 +254,11 @@ fn parts(text: &str) -> Parts<'_> {
         return parts;
     }
     if let Some((kind, query)) = text.split_once('?').filter(|(kind, _)| is_type(kind)) {
-        let value = query.strip_prefix("identifier=").and_then(|rest| rest.split_once('|')).map(|(_, value)| value);
+        let condition = query.strip_prefix("identifier=").and_then(|rest| rest.split_once('|'));
         // Several conditions, or a part that is written with per cent signs: what they say is not known.
-        return match value.filter(|value| !value.is_empty() && !value.contains(['&', '%', '|'])) {
-            Some(value) => Parts::Identifier(&text[..kind.len() + 1 + query.len() - value.len()], value),
+        let is_one = |part: &str| !part.contains(['&', '%', '|']);
+        return match condition.filter(|(system, value)| is_one(system) && is_one(value) && !value.is_empty()) {
+            Some((system, value)) => Parts::Identifier(&text[..kind.len() + 1 + "identifier=".len()], system, value),
             None => Parts::Other,
         };
     }
@@ -225,7 +268,10 @@ fn parts(text: &str) -> Parts<'_> {
 fn relative(text: &str) -> Option<Parts<'_>> {
     let (kind, rest) = text.split_once('/').filter(|(kind, _)| is_type(kind))?;
     let (id, version) = rest.split_once('/').unwrap_or((rest, ""));
-    let is_version = version.is_empty() && !rest.ends_with('/') || version.strip_prefix("_history/").is_some_and(is_id);
+    let is_number =
+        |version: &str| (1..=VERSION_MAX).contains(&version.len()) && version.bytes().all(|c| c.is_ascii_digit());
+    let is_version =
+        version.is_empty() && !rest.ends_with('/') || version.strip_prefix("_history/").is_some_and(is_number);
     (is_id(id) && is_version).then(|| Parts::Relative(&text[..=kind.len()], id, &rest[id.len()..]))
 }
 
@@ -238,10 +284,6 @@ fn absolute(text: &str) -> Option<Parts<'_>> {
         relative(part).is_some().then_some(Parts::Absolute(host, part))
     };
     slashes.get(3).and_then(from).or_else(|| slashes.get(1).and_then(from))
-}
-
-fn is_type(text: &str) -> bool {
-    text.starts_with(|c: char| c.is_ascii_uppercase()) && text.bytes().all(|byte| byte.is_ascii_alphabetic())
 }
 
 /// FHIR R4, section 2.24.0.1, `id`.
@@ -268,6 +310,7 @@ mod tests {
                 false => Texts::OneWay(Box::new(root.one_way(&scope))),
             },
             hosts: root.randomised(&scope),
+            keeps_systems: false,
             known: HashMap::new(),
         }
     }
@@ -278,8 +321,13 @@ mod tests {
         String::from_utf8(out).unwrap()
     }
 
-    const ALL: [&str; 12] = [
-        "#contained",
+    const ALL: [&str; 17] = [
+        "#",
+        "#contained-dzop",
+        "#kind-en gezin",
+        "dzop",
+        "Alma/12",
+        "Patient/12/_history/129c6ac7",
         "Patient",
         "Patient/129c6ac7-8d06-89de-ad63-0204a93e76c3",
         "CareTeam/dzop-team-0002.v2",
@@ -301,9 +349,33 @@ mod tests {
             let mut back = Vec::new();
             all.decode(&there, &mut back).unwrap();
             assert_eq!(String::from_utf8(back).unwrap(), text, "{there}");
-            for secret in ["129c6ac7", "dzop", "hospital.example", "9999974592", "kind-en"] {
+            for secret in ["129c6ac7", "dzop", "hospital.example", "9999974592", "kind-en", "Alma", "us-npi"] {
                 assert!(!there.contains(secret), "{there}");
             }
+        }
+    }
+
+    #[test]
+    fn a_system_stays_where_the_project_keeps_systems_and_a_contained_resource_is_found() {
+        let mut all = References { keeps_systems: true, ..references(true) };
+        let there = encode(&mut all, "Practitioner?identifier=http://hl7.org/fhir/sid/us-npi|9999974592");
+        assert!(there.starts_with("Practitioner?identifier=http://hl7.org/fhir/sid/us-npi|P1."), "{there}");
+        let mut id = Vec::new();
+        all.ids.encode("p1", &mut id).unwrap();
+        assert_eq!(encode(&mut all, "#p1"), format!("#{}", String::from_utf8(id).unwrap()));
+        let field = |path: &str, action: &str| {
+            serde_json::from_value::<FieldDocument>(serde_json::json!({ "path": path, "action": action })).unwrap()
+        };
+        for (path, action, expected) in [
+            ("**.identifier.system", "keep", true),
+            ("**", "scrub-text", true),
+            ("Patient.identifier.*", "keep", true),
+            ("Condition.code.coding.system", "keep", false),
+            ("**.identifier[system=urn:a].system", "keep", false),
+            ("**.identifier.system", "drop", false),
+            ("Patient.active", "keep", false),
+        ] {
+            assert_eq!(keeps_systems(&[field(path, action)]), expected, "{path}");
         }
     }
 

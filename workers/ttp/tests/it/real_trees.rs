@@ -194,7 +194,7 @@ fn links(resources: &[Value]) -> (BTreeSet<String>, Vec<String>) {
 fn held(resources: &[Value]) -> BTreeMap<(String, bool), usize> {
     let (targets, references) = links(resources);
     let mut counts = BTreeMap::new();
-    for reference in references.iter().filter(|reference| !reference.starts_with('#')) {
+    for reference in &references {
         let kind = reference.split(['/', '?', ':']).next().unwrap_or_default();
         let kind = if kind.starts_with(|c: char| c.is_ascii_uppercase()) { kind } else { "" };
         *counts.entry((kind.to_owned(), targets.contains(reference))).or_default() += 1;
