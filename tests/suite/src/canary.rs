@@ -101,12 +101,24 @@ fn written(text: &str) -> Vec<String> {
         each(&|letter| format!("&#{};", u32::from(letter))),
         each(&|letter| format!("&#x{:x};", u32::from(letter))),
         each(&|letter| format!("&#x{:X};", u32::from(letter))),
+        // As our own baits write it: all that must be escaped, each in its way.
+        written_in_xml(&xml),
         text.replace('"', "\"\""),
         hl7.replace('~', "\\R\\"),
         each(&percent),
         each(&percent).replace("%20", "+"),
         each(&percent).to_ascii_lowercase(),
     ]
+}
+
+/// Quotes and letters beyond ASCII by their numbers, in hexadecimal.
+fn written_in_xml(escaped: &str) -> String {
+    let one = |letter: char| match letter {
+        '\'' => "&#39;".to_owned(),
+        letter if letter.is_ascii() => letter.to_string(),
+        letter => format!("&#x{:X};", u32::from(letter)),
+    };
+    escaped.chars().map(one).collect()
 }
 
 /// Finds any form of many canaries in one pass.

@@ -180,7 +180,7 @@ impl Bait {
     pub fn document(&self, name: &str, bad_rows: &str) -> String {
         let format = self.format.map_or(String::new(), |format| format!("format = \"{format}\"\n"));
         // Each party signs, which takes a program that is not optimised its time: two senders where it is seen that there are two.
-        let is_of_two = ["leak-no-format", "leak-signed"].contains(&self.project.as_str());
+        let is_of_two = ["leak-no-format", "leak-signed", "leak-pool"].contains(&name);
         let second = if is_of_two { ", \"NIHII-HOSPITAL:71099812\"" } else { "" };
         format!(
             "name = \"{name}\"\nsenders = [\"NIHII-HOSPITAL:71000436\"{second}]\n\

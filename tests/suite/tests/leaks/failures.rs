@@ -2,7 +2,7 @@
 //! single identifiers, rehearsals at the hospital.
 
 use crate::bait::Patient;
-use crate::world::{HOSPITAL, REGISTRY, STRANGER, World, command, is_refused, wait_final};
+use crate::world::{HOSPITAL, REGISTRY, SECOND, STRANGER, World, command, is_refused, wait_final};
 use serde_json::{Value, json};
 use std::process::Output;
 use zegel_suite::canary::{Canary, Search};
@@ -30,6 +30,25 @@ pub fn send_in_vain(world: &mut World, hospital: &Client, stranger: &Client) {
     told.push(life.to_string());
     let search = Search::new(world.of_patients());
     told.iter().for_each(|text| search.clear(text.as_bytes(), "a refusal"));
+}
+
+/// A batch that waits for another sender's is kept as it came, and as it will be delivered; when the other has sent, both are.
+pub fn wait_for_another(world: &mut World, [hospital, second]: [&Client; 2]) {
+    let of = |name: &str| world.baits.iter().find(|bait| bait.name == name).unwrap().good.clone();
+    let (one, other) = (of("leak-csv"), of("leak-lines-of-no-format"));
+    let (status, first) = world.send(hospital, HOSPITAL, ("leak-pool", ""), &one);
+    assert_eq!(status, 202, "{first}");
+    let first = first["submission"].as_str().unwrap();
+    // Long enough to be made ready; had it not come so far, it is looked at earlier.
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    let life = hospital.get(&format!("/v1/submissions/{first}")).unwrap();
+    assert_eq!(life["final"], false, "it does not wait: {life}");
+    crate::scan(world, "while a batch waits");
+    let (status, last) = world.send(second, SECOND, ("leak-pool", ""), &other);
+    assert_eq!(status, 202, "{last}");
+    for (client, id) in [(hospital, first), (second, last["submission"].as_str().unwrap())] {
+        assert!(!is_refused(&wait_final(client, id)), "what waited is refused");
+    }
 }
 
 /// Somebody whom only calls name.

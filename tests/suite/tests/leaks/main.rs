@@ -24,7 +24,7 @@ mod world;
 
 use std::collections::BTreeSet;
 use std::process::Command;
-use world::{HOSPITAL, REGISTRY, STRANGER, World};
+use world::{HOSPITAL, REGISTRY, SECOND, STRANGER, World};
 use zegel_suite::canary::Search;
 use zegel_suite::zegel;
 
@@ -48,9 +48,11 @@ fn known(line: &str) -> BTreeSet<String> {
 fn no_identifier_leaks_at_rest_in_telemetry_or_to_the_recipient_in_any_format_or_failure() {
     let mut world = World::new(20_261_122);
     everything_has_bait(&world);
+    everything_is_sent(&world);
     world.activate(|bait| is_full() || bait.name == "leak-kmehr");
     let server = world.start(&zegel(), &[]).expect("starts");
-    let [hospital, registry, stranger] = [HOSPITAL, REGISTRY, STRANGER].map(|owner| server.open_box(owner).unwrap());
+    let [hospital, registry, stranger, second] =
+        [HOSPITAL, REGISTRY, STRANGER, SECOND].map(|owner| server.open_box(owner).unwrap());
     failures::follow(&mut world, &server, [&hospital, &registry]);
     let sent = exchange::send_all(&mut world, &hospital, true);
     scan(&world, "while it runs");
@@ -63,6 +65,7 @@ fn no_identifier_leaks_at_rest_in_telemetry_or_to_the_recipient_in_any_format_or
     let refused = exchange::judge(&world, &hospital, &sent);
     println!("{} batches of {} baits, {refused} refused", sent.len(), world.baits.len());
     failures::send_in_vain(&mut world, &hospital, &stranger);
+    failures::wait_for_another(&mut world, [&hospital, &second]);
     let deliveries = exchange::receive(&world, &registry);
     exchange::medical_arrived(&world, &deliveries);
     let returned = exchange::give_back(&mut world, &registry, &deliveries);
@@ -92,6 +95,27 @@ fn check(world: &World) {
 /// Searches the data folder and the log for what nobody may have there.
 fn scan(world: &World, when: &str) -> u64 {
     Search::new(world.hidden()).clear_below(&world.data, when)
+}
+
+/// What is searched for is in what is sent: every patient's number and name, and the medical value, of every bait.
+fn everything_is_sent(world: &World) {
+    for bait in &world.baits {
+        let uncut = bait.uncut.iter().flatten().flatten();
+        let sent: Vec<u8> = bait.good.iter().chain(&bait.bad).chain(uncut).copied().collect();
+        let found = Search::new(world.of_patients()).every(&sent);
+        let of = |what: &str| found.contains(format!("{}{what}", bait.name).as_str());
+        let is_sealed = bait.name == "leak-sealed-values";
+        assert!(
+            of(": niss") && of(": a word of the name") && (is_sealed || of(": medical value")),
+            "{}: {found:?}",
+            bait.name
+        );
+        assert!(
+            of(", bad row: niss") || is_sealed || bait.uncut.is_some() || of(", held back: niss"),
+            "{}: {found:?}",
+            bait.name
+        );
+    }
 }
 
 /// Every format, encoding, delimiter and action that a project can name has bait: what is added and has none fails here.

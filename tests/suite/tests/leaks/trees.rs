@@ -242,7 +242,10 @@ fn resources(patient: &Patient, corners: &Corners) -> [Value; 2] {
     let observation = json!({ "resourceType": "Observation", "id": format!("{number}-1"),
         "identifier": [{ "system": "urn:case", "value": case }],
         "subject": { "reference": format!("https://{}.example/fhir/Patient/{number}", corners.at(3)), "display": name },
-        "performer": [{ "display": ward }], "note": [{ "text": note, "authorString": ward }], "valueString": value });
+        "performer": [{ "display": ward }, { "reference": format!("{}/12", corners.at(8)) },
+            { "reference": format!("Patient/1/_history/{}", corners.at(9)) }, { "reference": format!("#{} 1", corners.at(10)) },
+            { "reference": format!("Patient?identifier=urn:{}|{record}", corners.at(11)) }, { "reference": corners.at(12) },
+            { "reference": format!("#{number}") }], "note": [{ "text": note, "authorString": ward }], "valueString": value });
     [person, observation]
 }
 
@@ -250,7 +253,7 @@ fn resources(patient: &Patient, corners: &Corners) -> [Value; 2] {
 pub fn fhir(words: &mut Words, key: &str, is_bundle: bool) -> Bait {
     let name = if is_bundle { "fhir-bundle" } else { "fhir-lines" };
     let mut bait = new(name, "fhir", with_key(FHIR, key));
-    let (patients, bad, corners) = (words.patients(), words.spoilt(), Corners::new(words, 8));
+    let (patients, bad, corners) = (words.patients(), words.spoilt(), Corners::new(words, 13));
     let resources = |patient: &Patient| resources(patient, &corners);
     let batch = |resources: Vec<Value>| match is_bundle {
         true => {

@@ -139,6 +139,9 @@ impl World {
         if self.baits.iter().all(|bait| bait.name != "leak-small-cells") {
             return self.activate_signed();
         }
+        let pool = "release = { min_senders = 2, max_age_minutes = 30, at_limit = \"refuse\" }\n";
+        let text = self.baits[0].document("leak-pool", "refuse-row");
+        trial("leak-pool", text.replacen("bad_rows", &format!("{pool}bad_rows"), 1));
         let over = self.baits[0].document("leak-over", "refuse-row").replace("2099-12-31", "2020-12-31");
         trial("leak-over", over);
         self.activate_signed();
