@@ -5,7 +5,7 @@
 //! first component of those repetitions whose fifth is `NN`; `OBX[3=4548-4].5` looks at the first component of a field.
 //!
 //! What comes in: segments that end with `\r`, `\n` or both, MLLP's frame bytes, any separators. What goes out: `\r`, the
-//! separators `|^~\&`, UTF-8. FHS, BHS, BTS and FTS segments say who sent the file and are left out; MSH-3 and MSH-4 say
+//! separators `|^~\&`, UTF-8, and text in hexadecimal (`\X…\`) as text. FHS, BHS, BTS and FTS segments say who sent the file and are left out; MSH-3 and MSH-4 say
 //! who sent the message and cannot be kept.
 //!
 //! Bound: a message over 1 MiB is a bad row. Failure: what does not begin with MSH, FHS or BHS is refused.
@@ -115,13 +115,29 @@ impl Separators {
                 "T" => text.push(self.sub),
                 "R" => text.push(self.repetition),
                 "E" => text.push(self.escape),
-                code => text.extend([FORMATTING].into_iter().chain(code.chars()).chain([FORMATTING])),
+                code => match hexadecimal(code) {
+                    Some(written) => text.push_str(&written),
+                    None => text.extend([FORMATTING].into_iter().chain(code.chars()).chain([FORMATTING])),
+                },
             }
             rest = behind;
         }
         text.push_str(rest);
         text
     }
+}
+
+/// What `X…` between escapes stands for: a number or a name in hexadecimal is one too. UTF-8, else ISO 8859-1; control codes alone stay a
+/// sequence of formatting, and so does what is no hexadecimal.
+fn hexadecimal(code: &str) -> Option<String> {
+    let digits = code.strip_prefix('X').filter(|digits| digits.is_ascii() && digits.len() % 2 == 0)?;
+    let byte = |at: usize| u8::from_str_radix(&digits[at..at + 2], 16).ok();
+    let bytes: Vec<u8> = (0..digits.len()).step_by(2).map(byte).collect::<Option<_>>()?;
+    if bytes.iter().all(u8::is_ascii_control) {
+        return None;
+    }
+    let latin = |error: std::string::FromUtf8Error| error.as_bytes().iter().copied().map(char::from).collect();
+    Some(String::from_utf8(bytes).unwrap_or_else(latin).replace(FORMATTING, ""))
 }
 
 /// Writes text with the canonical separators escaped; sequences of formatting pass.
@@ -404,6 +420,10 @@ mod tests {
         let mut written = String::new();
         encode(&other.decode("a%F%b%.br%c%E%H%E%"), &mut written);
         assert_eq!(written, "a#b\\.br\\c%H%");
+        let hexadecimal = "\\X4A616E\\ \\XE9\\ \\XC3A9\\\\X0D0A\\\\X0\\\\X\\\\X-1\\\\X7C\\";
+        let mut written = String::new();
+        encode(&CANONICAL.decode(hexadecimal), &mut written);
+        assert_eq!(written, "Jan é é\\X0D0A\\\\X0\\\\X\\\\X-1\\\\F\\");
     }
 
     proptest! {

@@ -436,7 +436,10 @@ pub fn hl7(words: &mut Words, key: &str) -> Bait {
     let escaped = |text: &str| text.replace('\\', "\\E\\").replace('|', "\\F\\").replace('&', "\\T\\");
     let message = |patient: &Patient| {
         let Patient { niss, number, record, ticket, case, name, phone, mail, note, value, ward, .. } = patient;
+        // A number in hexadecimal is a number too.
+        let hexadecimal = hex::encode_upper(niss);
         let [name, note] = [name, note].map(|text| escaped(text));
+        let note = format!("{note} \\X{hexadecimal}\\");
         format!(
             "MSH|^~\\&|{}|{ward}|R|{}|20240301101500|{}|ORU^R01|{ticket}|P|2.5|||||BE|UNICODE UTF-8|{}\rSFT|{ward}\r\
              PID|1|{record}|{niss}^^^{ward}^NN~{number}^^^{}^MR||{name}^{}||||||||{phone}~{mail}|||||{case}^^^{ward}\r\

@@ -282,6 +282,14 @@ fn messages_in_files_frames_and_lines_are_found_one_by_one() {
 }
 
 #[test]
+fn text_in_hexadecimal_is_scrubbed_like_any_other() {
+    let written = |text: &str| text.bytes().map(|byte| format!("{byte:02X}")).collect::<String>();
+    let [number, name] = ["85061511796", "Janssens"].map(written);
+    let out = output(&project(HL7), &MESSAGE.replace("Jan, tel", &format!("\\X{number}\\ \\X{name}\\, tel")));
+    assert!(out.contains("|[NUMBER] [NAME], tel [PHONE]"), "{out}");
+}
+
+#[test]
 fn messages_that_do_not_fit_are_bad_rows() {
     let code = |batch: &str| refused(&project(HL7), batch.as_bytes()).rows[0].code.clone();
     assert_eq!(code("MSH|^~\\&|X\rPID|1\r"), "ZGL-ROW-REQUIRED");
