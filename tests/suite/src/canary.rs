@@ -92,7 +92,7 @@ fn written(text: &str) -> Vec<String> {
         hex::encode_upper(text),
         json(text),
         json(&json(text)),
-        each(&|letter| if letter.is_ascii() { letter.to_string() } else { utf16(letter) }),
+        json(text).chars().map(|letter| if letter.is_ascii() { letter.to_string() } else { utf16(letter) }).collect(),
         xml.clone(),
         xml.replace('"', "&quot;").replace('\'', "&apos;"),
         xml.replace('"', "&#34;").replace('\'', "&#39;"),
