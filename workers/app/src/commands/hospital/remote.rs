@@ -11,6 +11,9 @@ use std::path::Path;
 use zegel_archive::writer::Writer;
 use zegel_hospital::{Away, OwnBag, Platform, RawBag};
 
+/// Refusals of a token, which asking again does not mend.
+const DENIALS: [&str; 2] = ["ZGL-AUTH-TOKEN", "ZGL-AUTH-ROLE"];
+
 /// Finds the platform: its address may be another after it was started again.
 pub type Connect = Box<dyn Fn() -> Result<Client, Failed>>;
 
@@ -88,7 +91,7 @@ impl Platform for Remote {
 
 fn away(failed: Failed) -> Away {
     let denied = match &failed {
-        Failed::Refused { code, .. } if code.starts_with("ZGL-AUTH-") => Some(code.clone()),
+        Failed::Refused { code, .. } if DENIALS.contains(&code.as_str()) => Some(code.clone()),
         _ => None,
     };
     Away { why: failed.to_string(), denied }
