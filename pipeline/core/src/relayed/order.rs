@@ -80,7 +80,10 @@ impl Order {
             if lowest.is_empty() && self.hand_on(&mut lasts, &mut ready, true) {
                 continue;
             }
-            self.gaps.retain(|session, _| lowest.contains_key(session) || !lasts.contains_key(session));
+            // Of a session that did not come again, because another process reads it now, nothing stays.
+            let old = |since: &Instant| now.duration_since(*since) >= 2 * self.patience;
+            self.gaps
+                .retain(|session, since| lowest.contains_key(session) || !lasts.contains_key(session) && !old(since));
             let crowded = self.arrived.len() > WAITING_MAX;
             let given_up = lowest.into_iter().find(|(session, _)| {
                 let since = *self.gaps.entry(*session).or_insert(now);

@@ -8,6 +8,7 @@ mod documents;
 mod escrow;
 mod exchange;
 mod game;
+mod hl7;
 mod pools;
 mod quarantine;
 mod real;
